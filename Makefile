@@ -1,0 +1,50 @@
+# Two targets do all the set-up on a fresh machine: `make quickstart` and `make test`.
+# They need Python 3.11, a C compiler and make; the quickstart's data also apt and the network.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SCALE ?= default
+PACKAGE := $(shell find fairseq_pdd -name '*.py')
+
+.PHONY: help quickstart test lint format types check clean
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|default|large)
+	SCALE=$(SCALE) bash examples/quickstart/run.sh
+
+test: .venv/.package ## run the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: .venv/.package ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.package ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what was built, but not the results in examples/*/work
+	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+.venv/.python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: $(or $(PYTHON),python3) is not Python 3.11; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	touch $@
+
+.venv/.dependencies: .venv/.python constraints.txt setup.py
+	@echo "installing torch, fairseq and the rest; about 6 GB, some minutes"
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
+	touch $@
+
+# A regular install, as users have it: `--user-dir fairseq_pdd` then resolves from any folder.
+.venv/.package: .venv/.dependencies $(PACKAGE) README.md
+	rm -rf build *.egg-info
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	rm -rf build *.egg-info
+	touch $@

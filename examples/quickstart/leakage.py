@@ -1,0 +1,61 @@
+"""Find held-out sentences that the training text gives away."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+Kind = Literal["same", "near"]
+Gram = tuple[str, ...]
+
+
+def normalise(sentence: str) -> str:
+    """Lower-case, every number as 0, single spaces."""
+    return " ".join(re.sub(r"\d+", "0", sentence.lower()).split())
+
+
+def grams(sentence: str, n: int = 3) -> frozenset[Gram]:
+    """Word n-grams of the normalised sentence, punctuation left out.
+
+    A sentence of fewer than n words is one gram, so that it can still be compared.
+    """
+    words = re.findall(r"\w+", normalise(sentence))
+    if len(words) < n:
+        return frozenset([tuple(words)] if words else [])
+    return frozenset(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+def find_leaks(
+    held_out: Sequence[str], train: Sequence[str], threshold: float = 0.5
+) -> dict[int, Kind]:
+    """Positions in `held_out` of sentences that the training sentences give away.
+
+    "same": equal to a training sentence after `normalise`. "near": the Jaccard similarity of the
+    3-gram sets exceeds `threshold` for some training sentence.
+    """
+    known = {normalise(sentence) for sentence in train}
+    sizes: list[int] = []
+    postings: dict[Gram, list[int]] = defaultdict(list)
+    # Only grams of held-out sentences can match, which keeps the index small.
+    held_out_grams = [grams(sentence) for sentence in held_out]
+    wanted = frozenset().union(*held_out_grams)
+    for sentence in train:
+        sentence_grams = grams(sentence)
+        for gram in sentence_grams & wanted:
+            postings[gram].append(len(sizes))
+        sizes.append(len(sentence_grams))
+
+    leaks: dict[int, Kind] = {}
+    for position, sentence in enumerate(held_out):
+        if normalise(sentence) in known:
+            leaks[position] = "same"
+            continue
+        own = held_out_grams[position]
+        shared: Counter[int] = Counter()
+        for gram in own:
+            shared.update(postings.get(gram, ()))
+        if any(both > threshold * (len(own) + sizes[i] - both) for i, both in shared.items()):
+            leaks[position] = "near"
+    return leaks

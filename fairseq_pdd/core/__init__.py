@@ -1,0 +1,29 @@
+"""Losses and measures of ensemble distribution distillation in plain PyTorch.
+
+Nothing here knows fairseq. Conventions, everywhere: classes are the last dimension, leading
+dimensions are free, values are in nats, higher means more uncertain, arithmetic is float32
+whatever the autocast (float64 for float64 input).
+
+``z`` are a model's logits, ``e = exp(z)`` its concentrations, ``K`` the number of classes,
+``M`` the number of ensemble members. Equation numbers are those of Ryabinin, Malinin and
+Gales, "Scaling Ensemble Distribution Distillation to Many Classes with Proxy Targets" (2021).
+"""
+
+from .dirichlet_nll import dirichlet_nll
+from .ensemble import EnsembleStatistics, ensemble_measures
+from .forward_kl import forward_kl_proxy_dirichlet
+from .mean_kl import mean_kl
+from .measures import UncertaintyMeasures, dirichlet_measures, expected_log_probs
+from .reverse_kl import reverse_kl_proxy_dirichlet
+
+__all__ = [
+    "EnsembleStatistics",
+    "UncertaintyMeasures",
+    "dirichlet_measures",
+    "dirichlet_nll",
+    "ensemble_measures",
+    "expected_log_probs",
+    "forward_kl_proxy_dirichlet",
+    "mean_kl",
+    "reverse_kl_proxy_dirichlet",
+]

@@ -1,0 +1,34 @@
+r"""EnD / SEnD: KL-divergence to the ensemble mean (Eq. 6; Cat-KL of Eq. 14)."""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from ._checks import check_logits, check_per_class
+from ._rowwise import rowwise_loss
+
+
+def mean_kl(logits: Tensor, mean_probs: Tensor) -> Tensor:
+    """KL-divergence of the student's prediction from the ensemble mean.
+
+    Args:
+        logits: student logits ``z``, ``[..., K]``.
+        mean_probs: ensemble mean π̂, ``[..., K]``; a constant.
+
+    Returns:
+        ``KL(π̂ ‖ softmax(z))`` in nats for each row, ``[...]``.
+
+    Raises:
+        ValueError: shapes do not match.
+    """
+    check_logits(logits)
+    check_per_class("mean_probs", mean_probs, logits)
+    return rowwise_loss(_mean_kl_rows, logits, mean_probs)
+
+
+def _mean_kl_rows(z: Tensor, mean: Tensor, want_grad: bool) -> Tuple[Tensor, Optional[Tensor]]:
+    log_p = torch.log_softmax(z, dim=-1)
+    gap = torch.where(mean > 0, mean.log() - log_p, torch.zeros_like(z))
+    loss = (mean * gap).sum(-1)
+    return loss, (log_p.exp() * mean.sum(-1, keepdim=True) - mean if want_grad else None)

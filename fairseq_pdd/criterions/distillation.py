@@ -1,0 +1,162 @@
+"""What all distillation criterions share: the batch, the teacher, the logs."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask
+from omegaconf import II
+from torch import Tensor
+
+from ..core import EnsembleStatistics, dirichlet_measures
+from ..errors import UsageError
+
+
+@dataclass
+class DistillationCriterionConfig(FairseqDataclass):
+    """Options of every distillation criterion."""
+
+    sentence_avg: bool = II("optimization.sentence_avg")
+
+
+@dataclass
+class DirichletCriterionConfig(DistillationCriterionConfig):
+    """Options of criterions whose student is a Prior Network."""
+
+    offset: float = field(
+        default=1.0,
+        metadata={
+            "help": "δ > 0, added to the concentrations of student and proxy Dirichlet; "
+            "the paper uses 1"
+        },
+    )
+
+
+class DistillationCriterion(FairseqCriterion):
+    """Base of the distillation criterions: subclasses give the loss of each target token.
+
+    Args:
+        task: a distillation task, which owns the teacher.
+        sentence_avg: normalise gradients by sentences instead of tokens.
+        offset: δ of a student that is a Prior Network; ``None`` where it is an ordinary model.
+    """
+
+    def __init__(
+        self, task: FairseqTask, sentence_avg: bool, offset: Optional[float] = None
+    ) -> None:
+        super().__init__(task)
+        if not hasattr(task, "teacher"):
+            raise UsageError(
+                f"criterion of type {type(self).__name__} needs a teacher, which the task "
+                f"'{type(task).__name__}' does not have: use --task distill_translation with "
+                "--teacher-paths"
+            )
+        if offset is not None and not 0 < offset < math.inf:
+            raise UsageError(f"--offset must be positive, not {offset} (the paper uses 1)")
+        self.sentence_avg = sentence_avg
+        self.offset = offset
+        # The task sets this for training steps: measures cost a pass over the vocabulary.
+        self.log_measures = True
+
+    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+        """Loss in nats of each target token, ``[N]``, from ``[N, K]`` student logits."""
+        raise NotImplementedError
+
+    def forward(
+        self, model: torch.nn.Module, sample: Dict[str, Any], reduce: bool = True
+    ) -> Tuple[Tensor, int, Dict[str, Any]]:
+        """Compute the loss of a batch; padding takes no part in anything.
+
+        Returns:
+            The loss in nats, summed over target tokens (``[N]`` if not ``reduce``); the sample
+            size; sums for the log.
+        """
+        net_output = model(**sample["net_input"])
+        target = sample["target"]
+        mask = target.ne(self.padding_idx)
+        logits, labels = net_output[0][mask], target[mask]
+        teacher = self.task.teacher.statistics(sample, mask)
+        losses = self.distillation_loss(logits, teacher)
+        loss = losses.sum()
+        if not math.isfinite(loss.item()):
+            raise _non_finite_loss(sample, logits, teacher)
+
+        sample_size = target.size(0) if self.sentence_avg else sample["ntokens"]
+        log: Dict[str, Any] = {
+            "loss": loss.detach(),
+            "nll_loss": F.cross_entropy(logits.detach().float(), labels, reduction="sum"),
+            "ntokens": sample["ntokens"],
+            "nsentences": target.size(0),
+            "sample_size": sample_size,
+        }
+        if self.log_measures or not model.training:
+            log["measured_tokens"] = labels.numel()
+            log.update(self._measure_sums(logits.detach(), teacher))
+        return (loss if reduce else losses), sample_size, log
+
+    def _measure_sums(self, logits: Tensor, teacher: EnsembleStatistics) -> Dict[str, Tensor]:
+        sums = {f"teacher_{name}": v for name, v in teacher.measures()._asdict().items()}
+        # λ is 0 where members agree to the last bit; a mean of logarithms needs the least λ
+        # that float32 members can tell from 0
+        floor = 2 * torch.finfo(torch.float32).eps / (logits.size(-1) - 1)
+        sums["teacher_log_precision"] = -teacher.inverse_precision.clamp(min=floor).log()
+        measures = dirichlet_measures(logits)
+        if self.offset is None:
+            sums["student_total"] = measures.total
+        else:
+            sums.update({f"student_{name}": v for name, v in measures._asdict().items()})
+            sums["student_log_precision"] = logits.float().logsumexp(-1)
+        return {name: values.sum() for name, values in sums.items()}
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
+        """Log means over all workers: ``nll_loss`` and ``ppl`` as fairseq does (base 2), the
+        loss, all measures and the log-precisions in nats.
+        """
+
+        def total(key: str) -> float:
+            return utils.item(sum(log.get(key, 0) for log in logging_outputs))
+
+        ntokens, sample_size = total("ntokens"), total("sample_size")
+        metrics.log_scalar("loss", total("loss") / sample_size, sample_size, round=4)
+        metrics.log_scalar("nll_loss", total("nll_loss") / ntokens / math.log(2), ntokens, round=3)
+        metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
+        measured = total("measured_tokens")
+        if measured > 0:
+            names = {key for log in logging_outputs for key in log}
+            for name in sorted(n for n in names if n.startswith(("teacher_", "student_"))):
+                metrics.log_scalar(name, total(name) / measured, measured, round=4)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """All logged values are sums."""
+        return True
+
+
+def _non_finite_loss(
+    sample: Dict[str, Any], logits: Tensor, teacher: EnsembleStatistics
+) -> UsageError:
+    ids = sample["id"].tolist()
+    where = f"in the batch with sentences {ids[:5]}{'…' if len(ids) > 5 else ''}"
+    if not (
+        torch.isfinite(teacher.mean_probs).all() and torch.isfinite(teacher.inverse_precision).all()
+    ):
+        return UsageError(
+            f"the teacher's predictions are not finite {where}: a member is damaged, or its "
+            "type is too narrow (--teacher-dtype float32 or bfloat16)"
+        )
+    if not torch.isfinite(logits).all():
+        return UsageError(
+            f"the student's logits are not finite {where}: training diverged; restart from the "
+            "last checkpoint with a smaller --lr, or longer --warmup-updates, or --clip-norm"
+        )
+    return UsageError(
+        f"the loss is not finite {where} although student and teacher are: the student's logits "
+        f"reach {logits.abs().max().item():.3g}; use a smaller --lr or criterion pd_send2"
+    )

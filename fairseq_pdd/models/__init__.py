@@ -1,0 +1,5 @@
+"""Prior Networks: any encoder-decoder of fairseq, read as a Dirichlet distribution."""
+
+from .prior_network import DirichletOutput, PriorNetwork
+
+__all__ = ["DirichletOutput", "PriorNetwork"]

@@ -1,0 +1,13 @@
+"""Hypotheses → measures → records, for Prior Networks, ensembles and single models alike."""
+
+from .hypotheses import SEQUENCE_FIELDS, TOKEN_FIELDS, HypothesisScorer
+from .records import JsonLinesWriter, StdoutWriter, make_record
+
+__all__ = [
+    "SEQUENCE_FIELDS",
+    "TOKEN_FIELDS",
+    "HypothesisScorer",
+    "JsonLinesWriter",
+    "StdoutWriter",
+    "make_record",
+]

@@ -1,0 +1,105 @@
+"""The output format: one JSON object per hypothesis."""
+
+import json
+import math
+import os
+from types import TracebackType
+from typing import Any, Dict, List, Optional, TextIO, Type
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def make_record(
+    sample_id: int,
+    rank: int,
+    source: Optional[str],
+    reference: Optional[str],
+    hypothesis: str,
+    tokens: List[str],
+    scores: Dict[str, Any],
+) -> Dict[str, Any]:
+    """One hypothesis as the JSON object that is written.
+
+    Args:
+        sample_id: position of the sentence in its data set, as in fairseq's ``S-``/``H-`` lines.
+        rank: place in the n-best list, from 0.
+        source: detokenised source.
+        reference: detokenised reference.
+        hypothesis: detokenised output, as in fairseq's ``D-`` line.
+        tokens: symbols of the output, end-of-sequence included.
+        scores: what :meth:`~fairseq_pdd.scoring.HypothesisScorer.score` gave.
+    """
+    return {
+        "id": sample_id,
+        "rank": rank,
+        "source": source,
+        "reference": reference,
+        "hypothesis": hypothesis,
+        "tokens": tokens,
+        **scores,
+    }
+
+
+def dumps(record: Dict[str, Any]) -> str:
+    """Serialise a record on one line; numbers keep the 7 digits that float32 has."""
+    return json.dumps(_rounded(record), ensure_ascii=False, allow_nan=False)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        # JSON has no infinity; EPKL exceeds float32 where a Dirichlet has hardly any evidence
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+class JsonLinesWriter:
+    """Writes records to a file that appears under its name only when complete.
+
+    Until :meth:`close` the lines stand in ``<path>.partial``, which a run that dies leaves
+    behind; an older file of that name stays untouched until then.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        self._stream: TextIO = open(path + PARTIAL_SUFFIX, "w", encoding="utf-8")  # noqa: SIM115
+
+    def write(self, record: Dict[str, Any]) -> None:
+        """Append one record."""
+        self._stream.write(dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        os.replace(self.path + PARTIAL_SUFFIX, self.path)
+
+    def __enter__(self) -> "JsonLinesWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._stream.close()
+
+
+class StdoutWriter:
+    """Prints records as ``U-<id>`` lines among fairseq's own."""
+
+    def write(self, record: Dict[str, Any]) -> None:
+        """Print one record."""
+        print(f"U-{record['id']}\t{dumps(record)}", flush=True)
+
+    def close(self) -> None:
+        """Do nothing: every line is out already."""

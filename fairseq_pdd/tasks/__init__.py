@@ -1,0 +1,5 @@
+"""fairseq tasks: the teacher for training, the measures for generation."""
+
+from .distill_translation import DistillTranslationTask
+
+__all__ = ["DistillTranslationTask"]

@@ -1,0 +1,285 @@
+"""What distillation adds to any sequence-to-sequence task of fairseq."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+
+import torch
+from fairseq import utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from omegaconf import II, DictConfig
+from torch import Tensor
+
+from ..criterions import DistillationCriterion
+from ..errors import UsageError
+from ..models.prior_network import mark_prior_network, prior_network_offset, require_logits
+from ..scoring import HypothesisScorer
+from ..teacher import EnsembleTeacher, load_members
+from ._output import UncertaintyOutput
+
+logger = logging.getLogger(__name__)
+
+_STATE = "prior_network"
+
+if TYPE_CHECKING:  # what lies below the mixin; at run time it is mixed into a task
+    from fairseq.tasks import FairseqTask as _Task
+else:
+    _Task = object
+
+
+@dataclass
+class DistillationConfig(FairseqDataclass):
+    """Options that distillation adds to a task."""
+
+    teacher_paths: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoints of the ensemble to distil, joined with ':' like --path; read for "
+            "training and validation only and not recorded in the student's checkpoints"
+        },
+    )
+    teacher_dtype: ChoiceEnum(["student", "float32", "float16", "bfloat16"]) = field(  # type: ignore[valid-type]
+        default="student",
+        metadata={
+            "help": "floating type of the teacher's weights and activations; 'student' follows "
+            "--fp16/--bf16. Its statistics are float32 in any case"
+        },
+    )
+    uncertainty_path: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "fairseq-generate: file for the uncertainty of each hypothesis, JSON lines; "
+            "by default uncertainty-<subset>.jsonl under --results-path, or U-<id> lines on "
+            "standard output"
+        },
+    )
+    measures_dirichlet: ChoiceEnum(["unshifted", "shifted"]) = field(  # type: ignore[valid-type]
+        default="unshifted",
+        metadata={
+            "help": "Dirichlet that a Prior Network's measures are taken from: Dir(exp(z)), whose "
+            "mean is the prediction, or Dir(exp(z) + offset), that of the loss"
+        },
+    )
+    # read from elsewhere in fairseq's configuration
+    fp16: bool = II("common.fp16")
+    bf16: bool = II("common.bf16")
+    log_interval: int = II("common.log_interval")
+    gen_subset: str = II("dataset.gen_subset")
+    nbest: int = II("generation.nbest")
+    quiet: bool = II("common_eval.quiet")
+    post_process: Optional[str] = II("common_eval.post_process")
+    results_path: Optional[str] = II("common_eval.results_path")
+
+
+class DistillationTaskMixin(_Task):
+    """Mixed into a task before its fairseq class.
+
+    In training it owns the teacher; in generation it scores every hypothesis of the n-best
+    list and writes the records.
+    """
+
+    teacher: Optional[EnsembleTeacher] = None
+
+    @classmethod
+    def setup_task(cls, cfg: DictConfig, **kwargs: Any) -> FairseqTask:
+        """Set up the fairseq task and take the teacher's paths out of the configuration."""
+        paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
+        # Trainer saves the whole configuration. Students must not demand, nor tell, later where
+        # their teachers once lay.
+        cfg.teacher_paths = None
+        parent = cfg._get_parent()
+        if isinstance(parent, DictConfig) and "task" in parent:
+            parent.task.teacher_paths = None
+        _require_dictionaries(cfg)
+        task = super().setup_task(cfg, **kwargs)
+        task._teacher_paths = paths
+        return task
+
+    def __init__(self, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cfg, *args, **kwargs)
+        self._teacher_paths: List[str] = []
+        self._criterion_state: Optional[Dict[str, Any]] = None
+        self._loaded_state: Optional[Dict[str, Any]] = None
+        self._validating = False
+        self._output: Optional[UncertaintyOutput] = None
+        self._decoders: Dict[str, Any] = {}
+
+    # training
+
+    def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
+        """Build the criterion and, where it distils, load the teacher."""
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if isinstance(criterion, DistillationCriterion):
+            if not self._teacher_paths:
+                raise UsageError(
+                    f"criterion {cfg._name} needs an ensemble: give its checkpoints with "
+                    "--teacher-paths a.pt:b.pt:…"
+                )
+            members = load_members(self._teacher_paths, self)
+            self.teacher = EnsembleTeacher(members, self._teacher_dtype())
+            logger.info(
+                "teacher: %d members, %s parameters, %s",
+                len(self.teacher),
+                f"{sum(p.numel() for m in members for p in m.parameters()):,}",
+                self.teacher.dtype,
+            )
+        offset = getattr(criterion, "offset", None)
+        self._criterion_state = {_STATE: None if offset is None else {"offset": offset}}
+        self.state.merge_state_dict(self._criterion_state)
+        return criterion
+
+    def _teacher_dtype(self) -> torch.dtype:
+        name = str(self.cfg.teacher_dtype)
+        if name == "student":
+            name = "float16" if self.cfg.fp16 else "bfloat16" if self.cfg.bf16 else "float32"
+        return getattr(torch, name)
+
+    def train_step(
+        self,
+        sample: Dict[str, Any],
+        model: BaseFairseqModel,
+        criterion: torch.nn.Module,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> Any:
+        """Do fairseq's step, with measures in the log once in ``--log-interval`` updates."""
+        if isinstance(criterion, DistillationCriterion):
+            criterion.log_measures = update_num % self.cfg.log_interval == 0
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def valid_step(
+        self, sample: Dict[str, Any], model: BaseFairseqModel, criterion: torch.nn.Module
+    ) -> Any:
+        """Do fairseq's step; hypotheses of a validation BLEU are not scored."""
+        self._validating = True
+        try:
+            return super().valid_step(sample, model, criterion)
+        finally:
+            self._validating = False
+
+    # data
+
+    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
+        """Load a split, which must exist and hold something."""
+        try:
+            super().load_dataset(split, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
+                "train, valid, test, test1, …)"
+            ) from error
+        if len(self.dataset(split)) == 0:
+            raise UsageError(
+                f"subset '{split}' of {self.cfg.data} is empty: check the text that it was "
+                "binarised from"
+            )
+
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return fairseq's iterator; for the subset of fairseq-generate also prepare its output."""
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if self.teacher is None and dataset is self.datasets.get(self.cfg.gen_subset):
+            batches = iterator.frozen_batches[iterator.shard_id :: iterator.num_shards]
+            expected = sum(len(batch) for batch in batches)
+            if expected == 0 and iterator.num_shards == 1:
+                raise UsageError(
+                    f"no sentence of subset '{self.cfg.gen_subset}' is short enough: raise "
+                    "--max-tokens or --max-source-positions"
+                )
+            self._output = self._open_output(expected)
+        return iterator
+
+    # checkpoints
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Take the task state of a checkpoint; it tells a Prior Network from other models."""
+        super().load_state_dict(state_dict)
+        self._loaded_state = state_dict.get(_STATE)
+        if self._criterion_state is not None:
+            # fine-tuning: what is saved describes the criterion of now
+            self.state.merge_state_dict(self._criterion_state)
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
+        """Build a model; one from a Prior Network's checkpoint remembers that it is one."""
+        model = super().build_model(cfg, from_checkpoint)
+        require_logits(model)
+        if from_checkpoint and self._loaded_state is not None:
+            mark_prior_network(model, self._loaded_state["offset"])
+        self._loaded_state = None
+        return model
+
+    # generation
+
+    def build_tokenizer(self, args: Any) -> Any:
+        """Build fairseq's tokenizer and keep it to detokenise records."""
+        self._decoders["tokenizer"] = super().build_tokenizer(args)
+        return self._decoders["tokenizer"]
+
+    def build_bpe(self, args: Any) -> Any:
+        """Build fairseq's BPE and keep it to detokenise records."""
+        self._decoders["bpe"] = super().build_bpe(args)
+        return self._decoders["bpe"]
+
+    def inference_step(
+        self,
+        generator: Any,
+        models: Sequence[BaseFairseqModel],
+        sample: Dict[str, Any],
+        prefix_tokens: Optional[Tensor] = None,
+        constraints: Optional[Tensor] = None,
+    ) -> List[List[Dict[str, Any]]]:
+        """Generate, then attach ``hypo["uncertainty"]`` to every hypothesis of the n-best list.
+
+        See :meth:`fairseq_pdd.scoring.HypothesisScorer.score` for what is attached.
+        """
+        hypotheses = super().inference_step(
+            generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
+        )
+        if self._validating:
+            return hypotheses
+        scored = [hypos[: self.cfg.nbest] for hypos in hypotheses]
+        scores = self._scorer(models).score(
+            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored]
+        )
+        for hypos, values in zip(scored, scores):
+            for hypo, value in zip(hypos, values):
+                hypo["uncertainty"] = value
+        if self._output is not None:
+            self._output.write(sample, scored, generator)
+        return hypotheses
+
+    def _scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
+        offset = prior_network_offset(models[0]) if len(models) == 1 else None
+        if offset is not None and str(self.cfg.measures_dirichlet) == "unshifted":
+            offset = 0.0
+        dictionary = self.target_dictionary
+        return HypothesisScorer(models, dictionary.pad(), dictionary.eos(), offset)
+
+    def _open_output(self, expected: int) -> UncertaintyOutput:
+        path = self.cfg.uncertainty_path
+        if path is None and self.cfg.results_path is not None:
+            path = os.path.join(self.cfg.results_path, f"uncertainty-{self.cfg.gen_subset}.jsonl")
+        return UncertaintyOutput(
+            path=path,
+            silent=path is None and self.cfg.quiet,
+            expected=expected,
+            source_dictionary=self.source_dictionary,
+            target_dictionary=self.target_dictionary,
+            post_process=self.cfg.post_process,
+            decoders=self._decoders,
+        )
+
+
+def _require_dictionaries(cfg: DictConfig) -> None:
+    data = utils.split_paths(cfg.data)[0] if cfg.data else None
+    if data is None or not os.path.isdir(data):
+        raise UsageError(
+            f"data folder {data} does not exist: give the --destdir of fairseq-preprocess"
+        )
+    for language in (cfg.get("source_lang"), cfg.get("target_lang")):
+        path = os.path.join(data, f"dict.{language}.txt")
+        if language is not None and not os.path.isfile(path):
+            raise UsageError(f"dictionary {path} does not exist: is {data} binarised data?")

@@ -1,0 +1,95 @@
+"""From hypotheses of fairseq-generate to records with text."""
+
+import logging
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+from fairseq import utils
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from ..scoring import JsonLinesWriter, StdoutWriter, make_record
+
+logger = logging.getLogger(__name__)
+
+
+class UncertaintyOutput:
+    """Writes the hypotheses of a run, and closes the file with the last sentence.
+
+    fairseq-generate tells a task of every batch but not of the end, hence ``expected``.
+
+    Args:
+        path: file for the records, ``None`` for standard output.
+        silent: write nothing (``--quiet`` without a file).
+        expected: number of sentences that the run will translate.
+        source_dictionary: dictionary of the source; ``None`` where the source is no text.
+        target_dictionary: dictionary of the target.
+        post_process: fairseq's ``--post-process``.
+        decoders: filled by the task with fairseq's ``tokenizer`` and ``bpe``.
+    """
+
+    def __init__(
+        self,
+        path: Optional[str],
+        silent: bool,
+        expected: int,
+        source_dictionary: Optional[Dictionary],
+        target_dictionary: Dictionary,
+        post_process: Optional[str],
+        decoders: Dict[str, Any],
+    ) -> None:
+        self.path, self.remaining = path, expected
+        self.source_dictionary, self.target_dictionary = source_dictionary, target_dictionary
+        self.post_process, self.decoders = post_process, decoders
+        self._writer: Optional[Union[JsonLinesWriter, StdoutWriter]] = None
+        if not silent:
+            self._writer = StdoutWriter() if path is None else JsonLinesWriter(path)
+
+    def write(
+        self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
+    ) -> None:
+        """Write the scored hypotheses of one batch."""
+        if self._writer is None:
+            return
+        # what fairseq-generate strips from its own lines
+        strip = getattr(generator, "symbols_to_strip_from_output", None) or {generator.eos}
+        sources = sample["net_input"].get("src_tokens")
+        targets = sample.get("target")
+        for i, (sample_id, hypos) in enumerate(zip(sample["id"].tolist(), hypotheses)):
+            source = reference = None
+            if self.source_dictionary is not None and sources is not None:
+                source = self._text(self.source_dictionary, sources[i], escape_unk=False)
+            if targets is not None:
+                reference = self._text(self.target_dictionary, targets[i], True, strip)
+            for rank, hypo in enumerate(hypos):
+                tokens = hypo["tokens"].int().cpu()
+                self._writer.write(
+                    make_record(
+                        sample_id=sample_id,
+                        rank=rank,
+                        source=source,
+                        reference=reference,
+                        hypothesis=self._text(self.target_dictionary, tokens, False, strip),
+                        tokens=[self.target_dictionary[t] for t in tokens.tolist()],
+                        scores=hypo["uncertainty"],
+                    )
+                )
+        self.remaining -= len(hypotheses)
+        if self.remaining <= 0:
+            self._writer.close()
+            if self.path is not None:
+                logger.info("uncertainty of every hypothesis is in %s (nats)", self.path)
+            self._writer = None
+
+    def _text(
+        self, dictionary: Dictionary, tokens: Tensor, escape_unk: bool, strip: Any = None
+    ) -> str:
+        text = dictionary.string(
+            utils.strip_pad(tokens, dictionary.pad()).int().cpu(),
+            self.post_process,
+            escape_unk=escape_unk,
+            extra_symbols_to_ignore=strip,
+        )
+        for name in ("bpe", "tokenizer"):
+            if self.decoders.get(name) is not None:
+                text = self.decoders[name].decode(text)
+        return text

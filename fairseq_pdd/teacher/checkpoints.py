@@ -1,0 +1,132 @@
+"""Loading of an ensemble's checkpoints, with every mismatch found before training."""
+
+import logging
+import os
+import pickle
+from typing import Any, Dict, List, Optional, Sequence
+
+from fairseq import checkpoint_utils, models, utils
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from tqdm import tqdm
+
+from ..errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def load_members(paths: Sequence[str], task: FairseqTask) -> List[BaseFairseqModel]:
+    """Load checkpoints as models of one ensemble.
+
+    Args:
+        paths: checkpoint files of ``fairseq-train``; architectures may differ.
+        task: the student's task, whose dictionaries the members must share.
+
+    Returns:
+        The models, on the CPU, in the order of ``paths``.
+
+    Raises:
+        UsageError: a file is missing, cannot be read safely or does not fit the dictionaries.
+    """
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise UsageError(
+            f"teacher checkpoint not found: {', '.join(missing)} "
+            "(--teacher-paths takes files joined with ':', like --path)"
+        )
+    return [_load_member(path, task) for path in tqdm(paths, desc="loading teachers", disable=None)]
+
+
+def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
+    state = _read(path)
+    if state.get("args") is not None:
+        cfg = convert_namespace_to_omegaconf(state["args"])
+    elif state.get("cfg") is not None:
+        cfg = state["cfg"]
+    else:
+        raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no configuration")
+    _check_sizes(path, state["model"], task)
+    _check_dictionaries(path, cfg.task, task)
+    # The registry's builder and not the task's: the task would also set up the validation
+    # (BLEU) of a model that it trains.
+    try:
+        model = models.build_model(cfg.model, task, from_checkpoint=True)
+        model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+    except (RuntimeError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"teacher checkpoint {path} does not fit its own model configuration or this task: "
+            f"{reason} (was it trained for another task, or with another --user-dir?)"
+        ) from error
+    return model
+
+
+def _read(path: str) -> Dict[str, Any]:
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"{path} cannot be loaded safely: {reason} (a damaged file is to be copied again; if "
+            "it holds a type that you trust, allow it with torch.serialization.add_safe_globals "
+            "in a --user-dir of yours)"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no model")
+    return state
+
+
+def _check_sizes(path: str, weights: Dict[str, Any], task: FairseqTask) -> None:
+    """Compare vocabulary sizes before a model is built, to name the dictionary and not a tensor."""
+    sides = {
+        "source": ("encoder.embed_tokens.weight", getattr(task, "source_dictionary", None)),
+        "target": ("decoder.embed_tokens.weight", task.target_dictionary),
+    }
+    for side, (key, dictionary) in sides.items():
+        if dictionary is None or key not in weights:
+            continue
+        size = weights[key].shape[0]
+        if size != len(dictionary):
+            raise UsageError(
+                f"teacher checkpoint {path} has a {side} dictionary of {size:,} types, the data "
+                f"of the student one of {len(dictionary):,}: binarise the student's data with "
+                "the teachers' dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
+            )
+
+
+def _check_dictionaries(path: str, cfg: Any, task: FairseqTask) -> None:
+    """Compare symbols where the data that the checkpoint was trained on is still at hand."""
+    data = getattr(cfg, "data", None)
+    sides = {
+        getattr(cfg, "source_lang", None): getattr(task, "source_dictionary", None),
+        getattr(cfg, "target_lang", None): task.target_dictionary,
+    }
+    for language, dictionary in sides.items():
+        if not data or language is None or dictionary is None:
+            continue
+        theirs = _load_dictionary(os.path.join(utils.split_paths(data)[0], f"dict.{language}.txt"))
+        if theirs is not None and theirs.symbols != dictionary.symbols:
+            position = next(
+                i for i, (a, b) in enumerate(zip(theirs.symbols, dictionary.symbols)) if a != b
+            )
+            raise UsageError(
+                f"teacher checkpoint {path} was trained with another {language} dictionary "
+                f"(in {data}): number {position} is {theirs[position]!r} there and "
+                f"{dictionary[position]!r} here; binarise the student's data with the teachers' "
+                "dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
+            )
+
+
+def _load_dictionary(path: str) -> Optional[Dictionary]:
+    if not os.path.isfile(path):
+        return None
+    try:
+        return Dictionary.load(path)
+    except (ValueError, UnicodeError, RuntimeError):
+        logger.warning("%s is no dictionary; the teacher's symbols were not compared", path)
+        return None

@@ -1,0 +1,9 @@
+"""Random inputs shared by the tests of the numeric core."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

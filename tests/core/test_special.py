@@ -1,0 +1,70 @@
+"""The special functions, each on its own, against 60-digit arithmetic."""
+
+import mpmath as mp
+import pytest
+import reference
+import torch
+
+from fairseq_pdd.core import special
+
+X = [10.0**e for e in torch.linspace(-6, 30, 145).tolist()]
+TOLERANCE = {torch.float32: 3e-6, torch.float64: 2e-14}
+both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def check(ours, x, truth, scale=None):
+    """Compare elementwise, relative to ``|truth|`` or to ``scale(x)``."""
+    with mp.workdps(80):
+        for value, argument in zip(ours, x):
+            argument = mp.mpf(float(argument))
+            exact = truth(argument)
+            size = scale(argument) if scale else abs(exact)
+            assert reference.relative_error(value, exact, size) <= TOLERANCE[x.dtype], argument
+
+
+@both_dtypes
+def test_digamma_minus_log(dtype):
+    x = torch.tensor(X, dtype=dtype)
+    check(special.digamma_minus_log(x), x, lambda v: mp.digamma(v) - mp.log(v))
+
+
+@both_dtypes
+def test_entropy_term(dtype):
+    x = torch.tensor(X, dtype=dtype)
+    check(
+        special.entropy_term(x, x.log()), x, lambda v: mp.loggamma(v) - (v - 1) * mp.digamma(v) + v
+    )
+
+
+@both_dtypes
+@pytest.mark.parametrize("offset", [0.1, 1.0, 7.0, 4000.0])
+def test_trigamma_ratio(dtype, offset):
+    x = torch.tensor([0.0, *X], dtype=dtype)
+    y = mp.mpf(offset)
+    ratio, complement, scaled = special.trigamma_ratio(x, offset)
+
+    def exact(v):
+        return v * mp.psi(1, v + y)
+
+    check(ratio, x, exact, lambda v: exact(v) or mp.mpf(1))
+    check(complement, x, lambda v: 1 - exact(v), lambda v: (1 + y) / (1 + v + y))
+    check(scaled, x, lambda v: v * (1 - exact(v)), lambda v: (1 + y) * v / (1 + v + y) or mp.mpf(1))
+
+
+@both_dtypes
+def test_digamma_information(dtype):
+    x = torch.tensor(X, dtype=dtype)
+    ours = special.digamma_information(x, x.log())
+    check(ours, x, lambda v: v * (mp.digamma(v + 1) - mp.log(v)))
+    zero = torch.zeros((), dtype=dtype)
+    assert special.digamma_information(zero, zero.log()) == 0
+
+
+def test_infinite_arguments_have_their_limits():
+    inf = torch.tensor(float("inf"))
+    assert special.digamma_minus_log(inf) == 0
+    assert special.digamma_information(inf, torch.tensor(100.0)) == 0.5
+    ratio, complement, scaled = special.trigamma_ratio(inf, 1.0)
+    assert (ratio, complement, scaled) == (1, 0, 0.5)
+    # ln(x)/2 + (1 + ln(2 pi))/2
+    assert float(special.entropy_term(inf, torch.tensor(1e4))) == pytest.approx(5001.4189385)

@@ -1,0 +1,615 @@
+"""The data preparation of the quickstart, on small indexes and texts; nothing is downloaded."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+sys.path.insert(0, str(QUICKSTART))
+
+import apt_index  # noqa: E402
+import corpus  # noqa: E402
+import ddtp  # noqa: E402
+import leakage  # noqa: E402
+
+ENGLISH = """\
+Package: frob
+Description-md5: 11
+Description-en: tool that frobs
+ Frob is a fast tool. It needs
+ no disk space at all.
+ .
+ Features:
+  * frobs plain files
+  * frobs network
+    shares
+ .
+ The last paragraph.
+
+Package: frob-doc
+Description-md5: 22
+Description-en: tool that frobs (manual)
+ One paragraph here.
+
+Package: lonely
+Description-md5: 33
+Description-en: not translated at all
+"""
+GERMAN = """\
+Package: frob
+Description-md5: 11
+Description-de: Werkzeug, das frobbt
+ Frob ist ein schnelles Werkzeug. Es braucht
+ keinen Plattenplatz.
+ .
+ Merkmale:
+  * frobbt einfache Dateien
+  * frobbt Netzfreigaben
+ .
+ Der letzte Absatz.
+
+Package: frob-doc
+Description-md5: 22
+Description-de: Werkzeug, das frobbt (Handbuch)
+ Ein Absatz hier.
+ .
+ Ein Absatz zu viel.
+
+Package: gone
+Description-md5: 44
+Description-de: ohne englisches Gegenstück
+"""
+PACKAGES = """\
+Package: frob
+Version: 1
+
+Package: frob-doc
+Source: frob (1-2)
+Version: 1
+Description-md5: 22
+"""
+
+
+# ---------------------------------------------------------------------------- parsing
+
+
+def test_description_is_split_into_short_line_paragraphs_and_list_items():
+    table = apt_index.parse_translations(ENGLISH, "en")
+    assert list(table) == [("frob", "11"), ("frob-doc", "22"), ("lonely", "33")]
+    description = apt_index.parse_description(table["frob", "11"])
+    assert description.short == "tool that frobs"
+    assert description.paragraphs == (
+        ("Frob is a fast tool. It needs no disk space at all.",),
+        ("Features:", "frobs plain files", "frobs network shares"),
+        ("The last paragraph.",),
+    )
+    assert apt_index.parse_description(table["lonely", "33"]).paragraphs == ()
+
+
+def test_source_package_is_the_name_unless_stated():
+    assert apt_index.parse_sources(PACKAGES) == {"frob": "frob", "frob-doc": "frob"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n\n",
+        "Package: x",
+        "Package: x\nDescription-md5: 1\nDescrip",
+        "Package: x\nDescription-md5:\nDescription-de: kein md5",
+        "Description-md5: 1\nDescription-de: kein Paket",
+        " continuation of nothing\n:\n::\nno colon",
+        "Package: x\nDescription-md5: 1\nDescription-fr: langue étrangère",
+        "Package:\nSource:\n",
+    ],
+)
+def test_incomplete_stanzas_are_left_out(text):
+    assert apt_index.parse_translations(text, "de") == {}
+    assert all(name and source for name, source in apt_index.parse_sources(text).items())
+
+
+def test_index_may_end_anywhere():
+    for end in range(len(GERMAN)):
+        table = apt_index.parse_translations(GERMAN[:end], "de")
+        for pairs in ddtp.group_by_split(
+            apt_index.parse_translations(ENGLISH, "en"), table, {}
+        ).values():
+            assert all(isinstance(side, str) for pair in pairs for side in pair)
+
+
+@given(st.text(alphabet="Package:Dscrition-md5e \n.*\t\0é"))
+@settings(max_examples=200)
+def test_any_text_parses(text):
+    for value in apt_index.parse_translations(text, "de").values():
+        apt_index.parse_description(value)
+    apt_index.parse_description(text)
+    apt_index.parse_sources(text)
+
+
+def test_complaint_is_one_line_and_prefers_errors():
+    messages = b"Reading...\nW: slow mirror\nE: Unable to lock\nE: second"
+    assert apt_index.complaint(messages) == "apt says: E: Unable to lock"
+    assert apt_index.complaint(b"") == "apt gives no reason"
+
+
+def test_dialogue_pairs_sentences_and_undoes_escapes():
+    text = """
+        dialogId("a-1", "font_small", "He said \\"no\\". Did he?")
+        dialogStr("Er sagte »nein«. Tat er das?")
+        dialogId("a-2", "font_small", "This line has no translation.")
+        dialogId("a-3", "font_big", "Two\\nlines here. And more.")
+        dialogStr("Ein Satz")
+    """
+    assert ddtp.parse_dialogue(text) == [
+        ('He said "no".', "Er sagte »nein«."),
+        ("Did he?", "Tat er das?"),
+        ("Two lines here. And more.", "Ein Satz"),
+    ]
+
+
+# -------------------------------------------------------------------------- alignment
+
+
+def test_alignment_joins_on_md5_and_falls_back_to_what_agrees():
+    groups = ddtp.group_by_split(
+        apt_index.parse_translations(ENGLISH, "en"),
+        apt_index.parse_translations(GERMAN, "de"),
+        apt_index.parse_sources(PACKAGES),
+    )
+    assert groups[ddtp.split_of("frob")] == [
+        ("tool that frobs", "Werkzeug, das frobbt"),
+        ("Frob is a fast tool.", "Frob ist ein schnelles Werkzeug."),
+        ("It needs no disk space at all.", "Es braucht keinen Plattenplatz."),
+        ("Features:", "Merkmale:"),
+        ("frobs plain files", "frobbt einfache Dateien"),
+        ("frobs network shares", "frobbt Netzfreigaben"),
+        ("The last paragraph.", "Der letzte Absatz."),
+        # The paragraphs of the second package differ in number: the short line only.
+        ("tool that frobs (manual)", "Werkzeug, das frobbt (Handbuch)"),
+    ]
+    assert sum(map(len, groups.values())) == 8
+    reordered = "\n\n".join(reversed(GERMAN.split("\n\n")))
+    assert groups == ddtp.group_by_split(
+        apt_index.parse_translations(ENGLISH, "en"),
+        apt_index.parse_translations(reordered, "de"),
+        apt_index.parse_sources(PACKAGES),
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (["One. Two."], ["Eins. Zwei."], [("One.", "Eins."), ("Two.", "Zwei.")]),
+        (["One. Two."], ["Eins und zwei."], [("One. Two.", "Eins und zwei.")]),
+        (["See e.g. this. Now."], ["So z.B. dies."], [("See e.g. this. Now.", "So z.B. dies.")]),
+        (["a:", "b", "c"], ["x:", "y z"], [("a: b c", "x: y z")]),
+    ],
+)
+def test_unequal_counts_stay_in_one_piece(left, right, expected):
+    assert ddtp.align_blocks(left, right) == expected
+
+
+def test_split_follows_the_hash_of_the_source_package():
+    names = [f"package-{i}" for i in range(3000)]
+    for name in names:
+        bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
+        expected = "test" if bucket in range(4) else "valid" if bucket in range(4, 8) else "train"
+        assert ddtp.split_of(name) == expected
+    splits = [ddtp.split_of(name) for name in names]
+    assert 80 < splits.count("test") < 160
+    assert 80 < splits.count("valid") < 160
+
+
+# ---------------------------------------------------------------------------- leakage
+
+
+def brute_force_leaks(held_out, train, threshold):
+    """Every pair compared, from the definition."""
+
+    def letters_and_zeros(sentence):
+        out = ""
+        for char in sentence.lower():
+            if not (char.isdigit() and out.endswith("0")):
+                out += "0" if char.isdigit() else char
+        return out.split()
+
+    def trigrams(sentence):
+        # The alphabet of the test has "." as its only punctuation.
+        words = " ".join(letters_and_zeros(sentence)).replace(".", " ").split()
+        if 0 < len(words) < 3:
+            return {tuple(words)}
+        return {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
+
+    leaks = {}
+    for i, sentence in enumerate(held_out):
+        for other in train:
+            left, right = trigrams(sentence), trigrams(other)
+            if letters_and_zeros(sentence) == letters_and_zeros(other):
+                leaks[i] = "same"
+            elif left | right and len(left & right) / len(left | right) > threshold:
+                leaks.setdefault(i, "near")
+    return leaks
+
+
+WORDS = st.sampled_from(["a", "A", "b", "c", "12", "7", "x1", "b.", "."])
+SENTENCES = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=12)
+
+
+@given(SENTENCES, SENTENCES, st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+@settings(max_examples=300, deadline=None)
+def test_leaks_are_those_of_a_comparison_of_all_pairs(held_out, train, threshold):
+    found = leakage.find_leaks(held_out, train, threshold)
+    assert found == brute_force_leaks(held_out, train, threshold)
+
+
+def test_leaks_by_hand():
+    train = ["Version 3.11 of the Frob tool", "one two three four five six"]
+    held_out = [
+        "version 2.4 of the frob TOOL",
+        "one two three four five seven",  # 3 of 5 trigrams shared
+        "one two three four nine ten",  # 2 of 6
+        "something else entirely",
+    ]
+    assert leakage.find_leaks(held_out, train) == {0: "same", 1: "near"}
+    assert leakage.find_leaks([], train) == {}
+    assert leakage.find_leaks(held_out, []) == {}
+
+
+# --------------------------------------------------------------------- sets and files
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6).map(" ".join))
+def test_permutation_keeps_the_words_and_differs(sentence):
+    shuffled = corpus.permute(sentence)
+    if shuffled is None:
+        assert len(set(sentence.split())) < 2
+    else:
+        assert shuffled != sentence
+        assert sorted(shuffled.split()) == sorted(sentence.split())
+        assert shuffled == corpus.permute(sentence)
+
+
+def test_samples_are_ordered_and_nested():
+    pairs = [(f"source {i}", f"target {i}") for i in range(100)]
+    small, large = corpus.sample(pairs, 10), corpus.sample(pairs, 30)
+    assert len(small) == 10
+    assert set(small) < set(large)
+    assert large == sorted(large, key=pairs.index)
+    assert corpus.sample(pairs, None) == corpus.sample(pairs, 100) == pairs
+
+
+def test_word_limit_is_for_both_sides_and_untranslated_pairs_go():
+    long = "one two three four five"
+    pairs = [
+        ("a b c", "x y z"),
+        ("a b", "x y z"),
+        ("a b c", long),
+        (long, "x y z"),
+        ("A b c", "a B C"),
+    ]
+    assert corpus.fitting(pairs, 4) == [("a b c", "x y z")]
+
+
+def sentences(split, count):
+    """Pairs that share no word with another split; letters, since all numbers count as one."""
+    names = [split + chr(97 + i // 26) + chr(97 + i % 26) for i in range(count)]
+    return [
+        (f"{name} reads {split} files quick{name}", f"{name} liest {split} Dateien schnell{name}")
+        for name in names
+    ]
+
+
+def give(folder, name, pairs, languages=("en", "de")):
+    folder.mkdir(exist_ok=True)
+    for side, language in enumerate(languages):
+        text = "".join(pair[side] + "\n" for pair in pairs)
+        (folder / f"{name}.{language}").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def own(tmp_path):
+    folder = tmp_path / "mine"
+    give(folder, "train", sentences("train", 50))
+    give(folder, "valid", sentences("valid", 20))
+    give(folder, "test", sentences("test", 20))
+    return folder
+
+
+def prepare(own, *more):
+    return ddtp.main(["--own", str(own), "--out", str(own.parent / "out"), *more])
+
+
+def lines(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_own_text_is_filtered_cleared_of_leaks_and_described(own, capsys):
+    train, test = sentences("train", 50), sentences("test", 20)
+    same = (train[0][0].upper(), "das gleiche noch einmal")
+    near = (train[1][0] + " now", "fast das gleiche noch einmal")
+    give(own, "test", [*test, same, near, test[0], ("too short", "zu kurz"), ("", "")])
+    give(own, "valid", [*sentences("valid", 20), test[3]])
+    (own / "ood_chat.en").write_text(
+        "hi there you\r\nok\r\nwell then bye\r\n", encoding="utf-8-sig"
+    )
+    give(own, "ood_news", [("news of today", "Nachrichten von heute")])
+
+    assert prepare(own, "--max-eval", "15", "--max-valid", "10", "--train-pairs", "30") == 0
+
+    out = own.parent / "out"
+    manifest = json.loads((out / "manifest.json").read_text())
+    counts = {name: facts["pairs"] for name, facts in manifest["sets"].items()}
+    assert counts == {
+        "train": 30, "valid": 10, "test": 15, "ood_permuted": 15, "ood_chat": 2, "ood_news": 1,
+    }  # fmt: skip
+    assert manifest["leakage"]["test"] == {
+        "before": 22,
+        "repeated": 0,
+        "same": 1,
+        "near": 1,
+        "left": 0,
+    }
+    assert manifest["leakage"]["valid"] == {
+        "before": 21,
+        "repeated": 1,
+        "same": 0,
+        "near": 0,
+        "left": 0,
+    }
+    no_reference = [name for name, facts in manifest["sets"].items() if not facts["reference"]]
+    assert no_reference == ["ood_chat"]
+    assert (
+        lines(out / "ood_chat.en")
+        == lines(out / "ood_chat.de")
+        == ["hi there you", "well then bye"]
+    )
+    assert set(lines(out / "test.en")) <= {source for source, _ in test}
+    assert lines(out / "ood_permuted.de") == lines(out / "test.de")
+    for shuffled, original in zip(lines(out / "ood_permuted.en"), lines(out / "test.en")):
+        assert shuffled != original
+        assert sorted(shuffled.split()) == sorted(original.split())
+    for name, other in combinations(("train", "valid", "test"), 2):
+        assert not set(lines(out / f"{name}.en")) & set(lines(out / f"{other}.en"))
+    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert str(own) not in json.dumps(manifest)
+    assert "0 repeated, 1 same, 1 near of 22" in capsys.readouterr().err
+
+
+def test_test_set_does_not_depend_on_the_amount_of_training_text(own):
+    give(own, "test", [*sentences("test", 20), *sentences("train", 50)[:10]])
+    tests = []
+    for count in ("5", "50"):
+        assert prepare(own, "--train-pairs", count) == 0
+        tests.append(lines(own.parent / "out" / "test.en"))
+    assert tests[0] == tests[1]
+    assert len(tests[0]) == 20
+
+
+def test_other_languages(tmp_path):
+    for name in ("train", "valid", "test"):
+        give(tmp_path / "mine", name, sentences(name, 20), ("pt_BR", "fi"))
+    assert prepare(tmp_path / "mine", "--source-lang", "pt_BR", "--target-lang", "fi") == 0
+    assert len(lines(tmp_path / "out" / "train.fi")) == 20
+
+
+def test_second_run_does_nothing_until_something_changed(own, capsys):
+    out = own.parent / "out"
+
+    def stamps():
+        return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+    assert prepare(own) == 0
+    first = stamps()
+    assert prepare(own) == 0
+    assert stamps() == first
+    assert "nothing to do" in capsys.readouterr().err
+
+    def changed():
+        before = stamps()
+        assert prepare(own) == 0
+        return stamps() != before
+
+    kept = (out / "train.en").read_bytes()
+    (out / "train.en").write_bytes(kept[:-20])
+    assert changed()
+    assert (out / "train.en").read_bytes() == kept
+    (out / "test.de").unlink()
+    assert changed()
+    (out / "manifest.json").write_text("{")
+    assert changed()
+    assert not changed()
+    give(own, "ood_news", [("news of today", "Nachrichten von heute")])
+    assert changed()
+    (own / "ood_news.en").unlink()
+    assert changed()
+    assert not list(out.glob("ood_news*"))  # a set that is gone leaves no file behind
+
+
+# ------------------------------------------------------------------------- complaints
+
+
+def drop_line(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "more", "expected"),
+    [
+        (lambda own: (own / "valid.de").unlink(), (), "valid.de is missing"),
+        (lambda own: drop_line(own / "test.en"), (), "test.en has 19 lines and"),
+        (lambda own: (own / "train.en").write_text(" \n\n"), (), "train.en is empty"),
+        (lambda own: (own / "train.de").write_bytes(b"ok\n\xff\n"), (), "not UTF-8 (line 2)"),
+        (
+            lambda own: give(own, "test", [("a b", "c d")]),
+            (),
+            "test has no translated pair of 3 to 14 words",
+        ),
+        (lambda own: give(own, "test", sentences("train", 9)), (), "nothing of test is held out"),
+        (lambda own: give(own, "test", [("a a a", "b b b")]), (), "ood_permuted has no sentence"),
+        (lambda own: give(own, "ood_x", [("a", "b")]), (), "ood_x has no sentence"),
+        (lambda own: give(own, "ood_permuted", [("a", "b")]), (), "rename yours"),
+        (lambda own: give(own, "ood_x", [("a b c", "")]), (), "ood_x.de is empty"),
+        (lambda own: None, ("--own", "/no/such/folder"), "/no/such/folder is no folder"),
+        (lambda own: None, ("--source-lang", "fr"), "train.fr is missing"),
+        (lambda own: None, ("--source-lang", "de"), "language are both de"),
+        (lambda own: (own.parent / "out").write_text(""), (), "cannot be made: File exists"),
+    ],
+)
+def test_bad_own_text_gives_one_line_and_no_output(own, capsys, damage, more, expected):
+    damage(own)
+    assert prepare(own, *more) == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert message.count("\n") == 1
+    assert not list((own.parent).glob("out/*"))
+
+
+def test_output_over_the_input_is_refused(own, capsys):
+    assert ddtp.main(["--own", str(own), "--out", str(own)]) == 2
+    assert "write to another folder" in capsys.readouterr().err
+
+
+def test_languages_without_own_text_are_refused(tmp_path, capsys):
+    assert ddtp.main(["--out", str(tmp_path / "out"), "--source-lang", "fr"]) == 2
+    assert "go with --own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--max-words=2", "--max-eval=0", "--train-pairs=x"])
+def test_numbers_out_of_range_are_refused(option):
+    with pytest.raises(SystemExit) as stop:
+        ddtp.main(["--out", "out", option])
+    assert stop.value.code == 2
+
+
+# ------------------------------------------------------------------------ apt, imitated
+
+
+def fake_tool(folder, name, script):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return path
+
+
+def run_script(tmp_path, path):
+    return subprocess.run(
+        [sys.executable, str(QUICKSTART / "ddtp.py"), "--out", str(tmp_path / "out")],
+        env={"PATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_apt_the_script_says_what_to_do(tmp_path):
+    result = run_script(tmp_path, tmp_path / "no-tools")
+    assert result.returncode == 2
+    assert "apt-get is not installed" in result.stderr
+    assert "--own" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "echo 'E: The list of sources could not be read.' >&2; exit 100",
+            "update failed; apt says: E:",
+        ),
+        ("echo 'W: Failed to fetch http://x' >&2", "no translations into en, de, fr; apt says: W:"),
+    ],
+)
+def test_failure_of_apt_is_passed_on(tmp_path, capsys, monkeypatch, script, expected):
+    tools = tmp_path / "tools"
+    for name in ("apt-get", "dpkg-deb", "apt-helper"):
+        fake_tool(tools, name, script)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr(apt_index, "APT_HELPER", str(tools / "apt-helper"))
+    assert ddtp.main(["--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert expected in message
+    assert "--own" in message
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_debian_text_from_imitated_apt(tmp_path, capsys, monkeypatch):
+    """The whole way from indexes to files, with shell scripts in the place of apt."""
+    english, other, packages = [], {"de": [], "fr": []}, []
+    for number in range(200):
+        # Letters, since numbers are all the same to the check for leakage.
+        name = "".join("abcdefghij"[int(digit)] for digit in f"{number:03}")
+        english.append(
+            f"Package: {name}\nDescription-md5: {number}\n"
+            f"Description-en: {name} tool does{name}\n The {name} of{name} is{name}.\n"
+        )
+        for code in ("de", "fr"):
+            other[code].append(
+                f"Package: {name}\nDescription-md5: {number}\n"
+                f"Description-{code}: {code}{name} a b\n {code}{name} c d.\n"
+            )
+        packages.append(f"Package: {name}\n")
+    indexes = tmp_path / "indexes"
+    indexes.mkdir()
+    prefix = "mirror_dists_stable_main_"
+    for kind, stanzas in (
+        ("i18n_Translation-en", english),
+        ("i18n_Translation-de", other["de"]),
+        ("i18n_Translation-fr", other["fr"]),
+        ("binary-amd64_Packages", packages),
+    ):
+        (indexes / (prefix + kind)).write_text("\n".join(stanzas))
+    # A suite without translations, which must change nothing.
+    (indexes / "mirror_dists_stable-security_main_binary-amd64_Packages").write_text("x")
+    game = tmp_path / "x" / "script" / "room"
+    game.mkdir(parents=True)
+    (game / "dialogs_de.lua").write_text(
+        'dialogId("k", "f", "What is this thing?")\ndialogStr("Was ist dieses Ding?")\n'
+    )
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tmp_path / "game.tar", "x"], check=True)
+    tools = tmp_path / "tools"
+    fake_tool(
+        tools,
+        "apt-get",
+        f'case "$3" in update) cp {indexes}/* lists/;; download) echo deb > $4_1_all.deb;; esac',
+    )
+    fake_tool(tools, "dpkg-deb", f"cat {tmp_path}/game.tar")
+    fake_tool(tools, "apt-helper", 'cat "$4"')
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr(apt_index, "APT_HELPER", str(tools / "apt-helper"))
+
+    assert ddtp.main(["--out", str(tmp_path / "out")]) == 0
+
+    out = tmp_path / "out"
+    messages = capsys.readouterr().err
+    assert messages.count("WARNING") == 5  # four indexes and the package, none of them Debian's
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert set(manifest["indexes"]) == {
+        "stable_main_i18n_Translation-en",
+        "stable_main_i18n_Translation-de",
+        "stable_main_i18n_Translation-fr",
+        "stable_main_binary-amd64_Packages",
+        "fillets-ng-data_1_all.deb",
+    }
+    counts = {name: facts["pairs"] for name, facts in manifest["sets"].items()}
+    assert counts["train"] + counts["valid"] + counts["test"] == 400
+    assert counts["test"] == counts["ood_german"] == counts["ood_french"] == counts["ood_permuted"]
+    assert lines(out / "ood_speech.en") == ["What is this thing?"]
+    assert lines(out / "ood_speech.de") == ["Was ist dieses Ding?"]
+    assert lines(out / "ood_german.en") == lines(out / "ood_german.de") == lines(out / "test.de")
+    assert all(line.startswith("fr") for line in lines(out / "ood_french.en"))
+    assert set(lines(out / "ood_french.de")) == set(lines(out / "test.en"))
+    first_words = {line.split()[0] for line in lines(out / "test.en") if "tool" in line}
+    assert all(ddtp.split_of(name) == "test" for name in first_words)
+    assert ddtp.main(["--out", str(out)]) == 0
+    assert "nothing to do" in capsys.readouterr().err
