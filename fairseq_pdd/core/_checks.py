@@ -3,12 +3,12 @@
 from torch import Tensor
 
 
-def check_logits(logits: Tensor) -> None:
+def check_logits(logits: Tensor, name: str = "logits") -> None:
     """Raise ``ValueError`` unless ``logits`` are floating and have at least two classes."""
     if not logits.is_floating_point():
-        raise ValueError(f"logits must be floating point, not {logits.dtype}")
+        raise ValueError(f"{name} must be floating point, not {logits.dtype}")
     if logits.dim() == 0 or logits.shape[-1] < 2:
-        raise ValueError(f"logits need at least two classes, got shape {tuple(logits.shape)}")
+        raise ValueError(f"{name} need at least two classes, got shape {tuple(logits.shape)}")
 
 
 def check_per_class(name: str, target: Tensor, logits: Tensor) -> None:

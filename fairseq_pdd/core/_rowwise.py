@@ -33,7 +33,7 @@ class _RowwiseLoss(torch.autograd.Function):
                 logits[chunk].to(dtype), *(t[chunk].to(dtype) for t in targets), want_grad
             )
             losses[chunk] = loss
-            if grads is not None:
+            if grads is not None and grad is not None:
                 grads[chunk] = grad
         ctx.logits_dtype = logits.dtype
         if grads is not None:

@@ -1,12 +1,15 @@
 """What an ensemble of categorical distributions says: its mean, its diversity, its measures."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ._rowwise import compute_dtype
+from ._checks import check_logits
+from ._rowwise import compute_dtype, row_chunks
 from .measures import UncertaintyMeasures
+
+_NO_MEMBER = "no member was added to EnsembleStatistics yet"
 
 
 class EnsembleStatistics:
@@ -29,6 +32,7 @@ class EnsembleStatistics:
         self._prob_sum: Optional[Tensor] = None
         self._log_prob_sum: Optional[Tensor] = None
         self._entropy_sum: Optional[Tensor] = None
+        self._of_mean: Optional[Tuple[Tensor, Tensor]] = None
 
     @torch.no_grad()
     def update(self, log_probs: Tensor) -> None:
@@ -38,25 +42,38 @@ class EnsembleStatistics:
             log_probs: normalised log-probabilities, ``[..., K]``; ``-inf`` is a zero.
 
         Raises:
-            ValueError: the shape differs from that of the members before.
+            ValueError: not floating, fewer than two classes, or another shape than the members
+                before.
         """
+        check_logits(log_probs, "log_probs")
+        if self._prob_sum is None or self._log_prob_sum is None or self._entropy_sum is None:
+            dtype = compute_dtype(log_probs)
+            self._prob_sum = torch.zeros_like(
+                log_probs, dtype=dtype, memory_format=torch.contiguous_format
+            )
+            self._log_prob_sum = torch.zeros_like(self._prob_sum)
+            self._entropy_sum = self._prob_sum.new_zeros(log_probs.shape[:-1])
+        elif self._prob_sum.shape != log_probs.shape:
+            raise ValueError(
+                f"member {self.num_members} has log-probabilities of shape "
+                f"{tuple(log_probs.shape)}, the members before {tuple(self._prob_sum.shape)}"
+            )
+        k = log_probs.shape[-1]
+        member = log_probs.detach().reshape(-1, k)
+        prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
+        entropy_sum = self._entropy_sum.view(-1)
         with torch.autocast(log_probs.device.type, enabled=False):
-            log_probs = log_probs.detach().to(compute_dtype(log_probs))
-            probs = log_probs.exp()
-            entropy = -torch.where(probs > 0, probs * log_probs, torch.zeros_like(probs)).sum(-1)
-            if self._prob_sum is None or self._log_prob_sum is None or self._entropy_sum is None:
-                self._prob_sum, self._log_prob_sum = probs, log_probs.clone()
-                self._entropy_sum = entropy
-            elif self._prob_sum.shape != log_probs.shape:
-                raise ValueError(
-                    f"member {self.num_members} has log-probabilities of shape "
-                    f"{tuple(log_probs.shape)}, the members before {tuple(self._prob_sum.shape)}"
-                )
-            else:
-                self._prob_sum += probs
-                self._log_prob_sum += log_probs
-                self._entropy_sum += entropy
+            # by chunks: several passes over all classes would cost their memory traffic
+            for rows in row_chunks(member):
+                chunk = member[rows].to(prob_sum.dtype)
+                probs = chunk.exp()
+                prob_sum[rows] += probs
+                log_prob_sum[rows] += chunk
+                # the clamp makes 0 · ln 0 a zero
+                finite = chunk.clamp(min=torch.finfo(chunk.dtype).min)
+                entropy_sum[rows] -= probs.mul_(finite).sum(-1)
         self.num_members += 1
+        self._of_mean = None
 
     @property
     def mean_probs(self) -> Tensor:
@@ -74,23 +91,21 @@ class EnsembleStatistics:
         return self._mean(self._entropy_sum)
 
     @property
+    def total(self) -> Tensor:
+        """Entropy of the mean, ``[...]``."""
+        return self._measures_of_mean()[0]
+
+    @property
     def rmi(self) -> Tensor:
         """Reverse mutual information ``Σ π̂ (ln π̂ - g)``, ``[...]``; "MKL" in Eq. 16."""
-        mean = self.mean_probs
-        gap = torch.where(mean > 0, mean.log() - self.mean_log_probs, torch.zeros_like(mean))
-        # equal members leave rounding of either sign
-        return (mean * gap).sum(-1).clamp(min=0)
+        return self._measures_of_mean()[1]
 
     @property
     def inverse_precision(self) -> Tensor:
         """λ = 1/β̂₀ = 2·MKL/(K-1), ``[...]`` (Eq. 16); 0 where the members agree."""
-        return self.rmi * (2.0 / (self.mean_probs.shape[-1] - 1))
-
-    @property
-    def total(self) -> Tensor:
-        """Entropy of the mean, ``[...]``."""
-        mean = self.mean_probs
-        return -torch.xlogy(mean, mean).sum(-1)
+        rmi = self.rmi
+        assert self._prob_sum is not None
+        return rmi * (2.0 / (self._prob_sum.shape[-1] - 1))
 
     @property
     def mutual_information(self) -> Tensor:
@@ -104,7 +119,7 @@ class EnsembleStatistics:
 
     def measures(self) -> UncertaintyMeasures:
         """All measures, each ``[...]``, in nats."""
-        total, rmi = self.total, self.rmi
+        total, rmi = self._measures_of_mean()
         information = (total - self.data).clamp(min=0)
         return UncertaintyMeasures(
             total=total,
@@ -114,9 +129,34 @@ class EnsembleStatistics:
             rmi=rmi,
         )
 
+    @torch.no_grad()
+    def _measures_of_mean(self) -> Tuple[Tensor, Tensor]:
+        """Total uncertainty and RMI, ``[...]``: what needs a pass over the finished mean."""
+        if self._of_mean is not None:
+            return self._of_mean
+        if self._prob_sum is None or self._log_prob_sum is None:
+            raise ValueError(_NO_MEMBER)
+        k = self._prob_sum.shape[-1]
+        prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
+        total = prob_sum.new_empty(prob_sum.shape[0])
+        rmi = torch.empty_like(total)
+        with torch.autocast(prob_sum.device.type, enabled=False):
+            for rows in row_chunks(prob_sum):
+                mean = prob_sum[rows] / self.num_members
+                log_mean = mean.log().clamp(min=torch.finfo(mean.dtype).min)
+                gap = log_mean - log_prob_sum[rows] / self.num_members
+                # a class that no member gives anything counts nothing
+                gap = torch.where(mean > 0, gap, torch.zeros_like(gap))
+                total[rows] = -(mean * log_mean).sum(-1)
+                rmi[rows] = (mean * gap).sum(-1)
+        lead = self._prob_sum.shape[:-1]
+        # equal members leave rounding of either sign
+        self._of_mean = total.view(lead), rmi.clamp(min=0).view(lead)
+        return self._of_mean
+
     def _mean(self, total: Optional[Tensor]) -> Tensor:
         if total is None:
-            raise ValueError("no member was added to EnsembleStatistics yet")
+            raise ValueError(_NO_MEMBER)
         return total / self.num_members
 
 
@@ -132,10 +172,20 @@ def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:
         Measures of the remaining leading shape, in nats.
 
     Raises:
-        ValueError: ``dim`` is that of the classes.
+        ValueError: not floating, no members or fewer than two classes, or ``dim`` is not one of
+            the leading dimensions.
     """
-    if dim % log_probs.dim() == log_probs.dim() - 1:
-        raise ValueError("dim is the dimension of the members; the last one holds the classes")
+    check_logits(log_probs, "log_probs")
+    last = log_probs.dim() - 1
+    if last == 0:
+        raise ValueError("log_probs need a dimension of the members beside that of the classes")
+    if not -last - 1 <= dim < last or dim == -1:
+        raise ValueError(
+            f"dim is the dimension of the members, one of the first {last}, not {dim}; "
+            f"the last one holds the classes"
+        )
+    if log_probs.shape[dim] == 0:
+        raise ValueError(f"log_probs hold no members, shape {tuple(log_probs.shape)}")
     statistics = EnsembleStatistics()
     for member in log_probs.unbind(dim):
         statistics.update(member)

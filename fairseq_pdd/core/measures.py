@@ -17,9 +17,9 @@ from typing import NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from ._checks import check_logits, check_measures_offset
+from ._checks import check_logits, check_measures_offset, check_per_row
 from ._rowwise import compute_dtype, row_chunks
-from .special import digamma_information, digamma_minus_log
+from .special import digamma, digamma_information, digamma_minus_log
 
 
 class UncertaintyMeasures(NamedTuple):
@@ -76,15 +76,16 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
 
 def _dirichlet_rows(logits: Tensor, offset: float) -> Tuple[Tensor, Tensor, Tensor]:
     """Total uncertainty, mutual information and EPKL of ``[N, K]`` logits."""
-    log_a, a, log_a0, a0, inverse_a0, log_m = _concentrations(logits, offset)
-    m = log_m.exp()
-    total = -torch.where(m > 0, m * log_m, torch.zeros_like(m)).sum(-1)
+    c = _concentrations(logits, offset)
+    total = -torch.where(c.m > 0, c.m * c.log_m, torch.zeros_like(c.m)).sum(-1, keepdim=True)
     # Two forms of the same quantity: information is a difference of entropies only while it is
     # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
-    data = torch.digamma(a0 + 1) - (m * torch.digamma(a.clamp(max=1.0) + 1)).sum(-1)
-    series = digamma_information(a, log_a).sum(-1) - digamma_information(a0, log_a0)
-    information = torch.where(a0 < 1, total - data, series * inverse_a0).clamp(min=0)
-    return total, torch.minimum(information, total), (logits.shape[-1] - 1) * inverse_a0
+    data = digamma(c.a0 + 1) - (c.m * digamma(c.a.clamp(max=1) + 1)).sum(-1, keepdim=True)
+    series = digamma_information(c.a, c.log_a).sum(-1, keepdim=True)
+    series = (series - digamma_information(c.a0, c.log_a0)) * c.inverse_a0
+    information = torch.where(c.a0 < 1, total - data, series).clamp(min=0)
+    epkl = (logits.shape[-1] - 1) * c.inverse_a0
+    return total.squeeze(-1), torch.minimum(information, total).squeeze(-1), epkl.squeeze(-1)
 
 
 def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tuple[Tensor, Tensor]:
@@ -99,37 +100,57 @@ def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tu
 
     Returns:
         ``ln m_k`` and ``ψ(a_k) - ψ(a_0)`` in nats, each ``[...]``.
+
+    Raises:
+        ValueError: fewer than two classes, indices that are not one integer a row, a negative
+            offset.
     """
     check_logits(logits)
+    check_per_row("index", index, logits)
+    if index.is_floating_point():
+        raise ValueError(f"index must hold integers, not {index.dtype}")
     check_measures_offset(offset)
     with torch.autocast(logits.device.type, enabled=False):
-        log_a, a, _, a0, _, log_m = _concentrations(logits, offset)
-        index = index.unsqueeze(-1)
-        log_mean = log_m.gather(-1, index).squeeze(-1)
-        a_k = a.gather(-1, index).squeeze(-1)
-        # ψ(x) = ψ(x + 1) - 1/x keeps the small x, whose -1/x is what matters, exact
-        small = a_k < 1
-        shifted = digamma_minus_log(torch.where(small, a_k + 1, a_k))
-        tail = torch.where(
-            small,
-            shifted + torch.log1p(a_k) - log_a.gather(-1, index).squeeze(-1) - a_k.reciprocal(),
-            shifted,
-        )
-        return log_mean, log_mean + tail - digamma_minus_log(a0)
+        c = _concentrations(logits.detach().to(compute_dtype(logits)), offset)
+        log_mean, log_a, a = (t.gather(-1, index.unsqueeze(-1)) for t in (c.log_m, c.log_a, c.a))
+        # ψ(x) = ψ(x + 1) - 1/x: of 1/a_k - 1/a0 nothing cancels in this form
+        small = digamma(a.clamp(max=1) + 1) - digamma_minus_log(c.a0 + 1)
+        small = small - torch.logaddexp(c.log_a0, torch.zeros_like(c.log_a0))
+        small = small + log_mean.expm1() / a
+        large = log_mean + digamma_minus_log(a.clamp(min=1)) - digamma_minus_log(c.a0)
+        return log_mean.squeeze(-1), torch.where(log_a < 0, small, large).squeeze(-1)
 
 
-def _concentrations(
-    logits: Tensor, offset: float
-) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``ln a, a [..., K]``; ``ln a0, a0, 1/a0 [...]``; ``ln m [..., K]``."""
-    z = logits.to(compute_dtype(logits))
+class _Concentrations(NamedTuple):
+    """Of a Dirichlet: those of classes ``[..., K]``, sums ``[..., 1]``, the mean ``[..., K]``."""
+
+    a: Tensor
+    log_a: Tensor
+    a0: Tensor
+    log_a0: Tensor
+    inverse_a0: Tensor
+    m: Tensor
+    log_m: Tensor
+
+
+def _concentrations(z: Tensor, offset: float) -> _Concentrations:
     if offset > 0:
-        z = torch.logaddexp(z, z.new_tensor(math.log(offset)))
+        z = torch.logaddexp(z, torch.full_like(z, math.log(offset)))
     top = z.amax(dim=-1, keepdim=True)
-    scaled = (z - top).exp().sum(dim=-1, keepdim=True)
-    log_m = (z - top) - scaled.log()
-    # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
-    a0 = (top.exp() * scaled).squeeze(-1)
-    inverse_a0 = ((-top).exp() / scaled).squeeze(-1)
-    log_a0 = (top + scaled.log()).squeeze(-1)
-    return z, z.exp(), log_a0, a0, inverse_a0, log_m
+    is_top = z == top
+    relative = (z - top).exp()
+    # Σ exp(z - top) - 1, of which nothing is lost beside the 1 of one top class
+    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
+    others = ties + torch.where(is_top, torch.zeros_like(z), relative).sum(dim=-1, keepdim=True)
+    log_sum = others.log1p()
+    inverse_sum = 1 / (1 + others)
+    return _Concentrations(
+        a=z.exp(),
+        log_a=z,
+        # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
+        a0=top.exp() * (1 + others),
+        log_a0=top + log_sum,
+        inverse_a0=(-top).exp() * inverse_sum,
+        m=relative * inverse_sum,
+        log_m=(z - top) - log_sum,
+    )

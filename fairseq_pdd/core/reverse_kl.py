@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class, check_per_row
 from ._rowwise import rowwise_loss
-from .special import digamma_minus_log, entropy_term, trigamma_ratio
+from .special import digamma_series, entropy_term, shift, trigamma_ratio
 
 
 def reverse_kl_proxy_dirichlet(
@@ -67,43 +67,43 @@ def _reverse_kl_rows(
     z: Tensor, mean: Tensor, lam: Tensor, want_grad: bool, offset: float
 ) -> Tuple[Tensor, Optional[Tensor]]:
     k = z.shape[-1]
-    top, argmax = z.max(dim=-1, keepdim=True)
-    e = z.exp()
-    total = e.sum(dim=-1)
-    alpha, alpha0 = e + offset, total + offset * k
+    top = z.amax(dim=-1, keepdim=True)
+    is_top = z == top
+    e, relative = z.exp(), (z - top).exp()
+    total = e.sum(dim=-1, keepdim=True)
+    # Σ exp(z - top) without the 1 of one top class: what is left beside it stays exact
+    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
+    others = ties + torch.where(is_top, torch.zeros_like(z), relative).sum(dim=-1, keepdim=True)
 
-    # ln α₀ and ln α_k relative to a common reference, so that their difference keeps its
-    # relative accuracy when one class has nearly everything; the top class enters as log1p.
+    # Logarithms relative to a common reference and by log1p, so that ψ(α₀) - ψ(α_k) keeps its
+    # relative accuracy when one class has nearly everything.
     reference = top.clamp(min=0)
-    top_is_reference = top > 0
-    others = (z - top).exp().scatter(-1, argmax, 0.0).sum(dim=-1, keepdim=True)
-    rest = torch.where(top_is_reference, others, total.unsqueeze(-1))
-    rest = rest + (offset * k) * (-reference).exp()
-    log_alpha0 = torch.where(top_is_reference, rest.log1p(), rest.log()).squeeze(-1)
-    log_alpha = torch.where(z > 0, (z - reference) + (offset * (-z).exp()).log1p(),
-                            alpha.log() - reference)  # fmt: skip
-    r, r0 = digamma_minus_log(alpha), digamma_minus_log(alpha0)
+    alpha0 = shift(total + offset * k)
+    rest = torch.where(top > 0, others, total - 1) + (offset * k) * (-reference).exp()
+    log_y0 = torch.where(alpha0.is_small, alpha0.y.log() - reference, rest.log1p())
+    alpha = shift(e + offset)
+    by_logit = (z > 0) & ~alpha.is_small
+    log_y = torch.where(by_logit, z, torch.zeros_like(z)) - reference
+    log_y = log_y + torch.where(by_logit, offset / e, alpha.y - 1).log1p()
+    digamma0 = log_y0 + digamma_series(alpha0)
 
-    # ψ(α₀) - ψ(α_k) ≥ 0
-    gap = (log_alpha0 + r0).unsqueeze(-1) - (log_alpha + r)
-    reference = reference.squeeze(-1)
-    h0 = entropy_term(alpha0, log_alpha0 + reference)
-    h = entropy_term(alpha, log_alpha + reference.unsqueeze(-1)).sum(dim=-1)
-    prior = h0 + (k - 1) * (log_alpha0 + reference + r0) - h
+    gap = digamma0 - (log_y + digamma_series(alpha))  # ψ(α₀) - ψ(α_k) ≥ 0
+    prior = entropy_term(alpha0, log_y0 + reference) + (k - 1) * (digamma0 + reference)
+    prior = prior - entropy_term(alpha, log_y + reference).sum(dim=-1, keepdim=True)
     if offset != 1.0:
-        prior = prior + (offset - 1.0) * gap.sum(dim=-1)
-    loss = (mean * gap).sum(dim=-1) + lam * prior
+        prior = prior + (offset - 1.0) * gap.sum(dim=-1, keepdim=True)
+    lam = lam.unsqueeze(-1)
+    loss = ((mean * gap).sum(dim=-1, keepdim=True) + lam * prior).squeeze(-1)
     if not want_grad:
         return loss, None
 
-    p = (z - top).exp() / (1 + others)
-    difference = p - mean
-    # the top class once more without the rounding of 1 - (1 - tiny)
-    top_mean = mean.gather(-1, argmax)
-    difference = difference.scatter(-1, argmax, (1 - top_mean) - others / (1 + others))
+    share = 1 / (1 + others)
+    p = relative * share
+    # a class that has nearly everything, without the rounding of 1 - (1 - tiny)
+    dominates = is_top & (others < 1)
+    difference = torch.where(dominates, (1 - mean) - others * share, p - mean)
     q, c, ec = trigamma_ratio(e, offset)
-    q0, c0, sc0 = trigamma_ratio(total.unsqueeze(-1), offset * k)
-    lam = lam.unsqueeze(-1)
+    q0, c0, sc0 = trigamma_ratio(total, offset * k)
     # the same gradient in the complements where those are small, else in the ratios
     grad = torch.where(
         (c < 0.5) & (c0 < 0.5),

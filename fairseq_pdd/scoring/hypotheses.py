@@ -1,6 +1,7 @@
 """Token- and sequence-level measures of hypotheses, teacher-forced in one pass per model."""
 
 import math
+from copy import copy
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
@@ -129,9 +130,9 @@ class HypothesisScorer:
 
         statistics = EnsembleStatistics()
         for model, encoder_out in zip(self.models, encoder_outs):
-            net_output = model.decoder(
-                previous, encoder_out=model.encoder.reorder_encoder_out(encoder_out, index)
-            )
+            # a copy, as fconv reorders in place
+            encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), index)
+            net_output = model.decoder(previous, encoder_out=encoder_out)
             if self.dirichlet_offset is not None:
                 logits = net_output[0][mask].float()
             else:

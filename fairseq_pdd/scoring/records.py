@@ -6,6 +6,8 @@ import os
 from types import TracebackType
 from typing import Any, Dict, List, Optional, TextIO, Type
 
+from ..errors import UsageError
+
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -61,12 +63,20 @@ class JsonLinesWriter:
 
     Until :meth:`close` the lines stand in ``<path>.partial``, which a run that dies leaves
     behind; an older file of that name stays untouched until then.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        self._stream: TextIO = open(path + PARTIAL_SUFFIX, "w", encoding="utf-8")  # noqa: SIM115
+        if os.path.isdir(path):
+            raise UsageError(f"cannot write {path}: it is a folder; give a file in it")
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            self._stream: TextIO = open(path + PARTIAL_SUFFIX, "w", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error}") from error
 
     def write(self, record: Dict[str, Any]) -> None:
         """Append one record."""

@@ -2,15 +2,17 @@
 
 import logging
 import os
+from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 import torch
 from fairseq import utils
+from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
-from omegaconf import II, DictConfig
+from omegaconf import II, DictConfig, OmegaConf
 from torch import Tensor
 
 from ..criterions import DistillationCriterion
@@ -89,10 +91,7 @@ class DistillationTaskMixin(_Task):
         paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
         # Trainer saves the whole configuration. Students must not demand, nor tell, later where
         # their teachers once lay.
-        cfg.teacher_paths = None
-        parent = cfg._get_parent()
-        if isinstance(parent, DictConfig) and "task" in parent:
-            parent.task.teacher_paths = None
+        _forget_teacher_paths(cfg)
         _require_dictionaries(cfg)
         task = super().setup_task(cfg, **kwargs)
         task._teacher_paths = paths
@@ -102,6 +101,7 @@ class DistillationTaskMixin(_Task):
         super().__init__(cfg, *args, **kwargs)
         self._teacher_paths: List[str] = []
         self._criterion_state: Optional[Dict[str, Any]] = None
+        self._first_update: Optional[int] = None
         self._loaded_state: Optional[Dict[str, Any]] = None
         self._validating = False
         self._output: Optional[UncertaintyOutput] = None
@@ -137,6 +137,11 @@ class DistillationTaskMixin(_Task):
             name = "float16" if self.cfg.fp16 else "bfloat16" if self.cfg.bf16 else "float32"
         return getattr(torch, name)
 
+    def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
+        """Have measures in the log of each epoch, however few updates it has."""
+        super().begin_epoch(epoch, model)
+        self._first_update = None
+
     def train_step(
         self,
         sample: Dict[str, Any],
@@ -147,8 +152,12 @@ class DistillationTaskMixin(_Task):
         ignore_grad: bool = False,
     ) -> Any:
         """Do fairseq's step, with measures in the log once in ``--log-interval`` updates."""
+        if self._first_update is None:
+            self._first_update = update_num
         if isinstance(criterion, DistillationCriterion):
-            criterion.log_measures = update_num % self.cfg.log_interval == 0
+            criterion.log_measures = (
+                update_num == self._first_update or update_num % self.cfg.log_interval == 0
+            )
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def valid_step(
@@ -167,12 +176,18 @@ class DistillationTaskMixin(_Task):
         """Load a split, which must exist and hold something."""
         try:
             super().load_dataset(split, *args, **kwargs)
+            empty = len(self.dataset(split)) == 0
         except FileNotFoundError as error:
             raise UsageError(
                 f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
                 "train, valid, test, test1, …)"
             ) from error
-        if len(self.dataset(split)) == 0:
+        except ValueError as error:
+            # fairseq maps the file into memory, which a file of no bytes does not allow
+            if "empty file" not in str(error):
+                raise
+            empty = True
+        if empty:
             raise UsageError(
                 f"subset '{split}' of {self.cfg.data} is empty: check the text that it was "
                 "binarised from"
@@ -182,15 +197,24 @@ class DistillationTaskMixin(_Task):
         """Return fairseq's iterator; for the subset of fairseq-generate also prepare its output."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         if self.teacher is None and dataset is self.datasets.get(self.cfg.gen_subset):
-            batches = iterator.frozen_batches[iterator.shard_id :: iterator.num_shards]
-            expected = sum(len(batch) for batch in batches)
-            if expected == 0 and iterator.num_shards == 1:
-                raise UsageError(
-                    f"no sentence of subset '{self.cfg.gen_subset}' is short enough: raise "
-                    "--max-tokens or --max-source-positions"
-                )
-            self._output = self._open_output(expected)
+            batches = iterator.frozen_batches
+            self._report_left_out(len(dataset), sum(map(len, batches)))
+            shard = batches[iterator.shard_id :: iterator.num_shards]
+            self._output = self._open_output(sum(map(len, shard)))
         return iterator
+
+    def _report_left_out(self, size: int, batched: int) -> None:
+        """Tell of sentences that fairseq-generate will pass over without a word."""
+        if batched == size:
+            return
+        message = (
+            f"fairseq leaves out {size - batched} of the {size} sentences of subset "
+            f"'{self.cfg.gen_subset}': give --required-batch-size-multiple 1, as a last batch of "
+            "another size is dropped, and raise --max-source-positions if some are longer"
+        )
+        if batched == 0:
+            raise UsageError(message)
+        logger.warning(message)
 
     # checkpoints
 
@@ -205,8 +229,9 @@ class DistillationTaskMixin(_Task):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
         """Build a model; one from a Prior Network's checkpoint remembers that it is one."""
         model = super().build_model(cfg, from_checkpoint)
-        require_logits(model)
-        if from_checkpoint and self._loaded_state is not None:
+        if not from_checkpoint:
+            require_logits(model)
+        elif self._loaded_state is not None:
             mark_prior_network(model, self._loaded_state["offset"])
         self._loaded_state = None
         return model
@@ -231,16 +256,18 @@ class DistillationTaskMixin(_Task):
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """Generate, then attach ``hypo["uncertainty"]`` to every hypothesis of the n-best list.
+        """Generate, then attach ``hypo["uncertainty"]`` to every hypothesis.
 
-        See :meth:`fairseq_pdd.scoring.HypothesisScorer.score` for what is attached.
+        In fairseq-generate only those of the n-best list, as no others leave it. For what is
+        attached see :meth:`fairseq_pdd.scoring.HypothesisScorer.score`.
         """
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
         if self._validating:
             return hypotheses
-        scored = [hypos[: self.cfg.nbest] for hypos in hypotheses]
+        nbest = None if self._output is None else self.cfg.nbest
+        scored = [hypos[:nbest] for hypos in hypotheses]
         scores = self._scorer(models).score(
             sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored]
         )
@@ -273,13 +300,35 @@ class DistillationTaskMixin(_Task):
         )
 
 
+def _forget_teacher_paths(cfg: DictConfig) -> None:
+    """Clear the option wherever fairseq keeps it: components without a config dataclass (the
+    named architectures, for one) each hold a namespace of all options.
+    """
+    cfg.teacher_paths = None
+    parent = cfg._get_parent()
+    names = parent if isinstance(parent, DictConfig) else ()
+    for section in [parent[name] for name in names if not OmegaConf.is_missing(parent, name)]:
+        if isinstance(section, Namespace) or (
+            isinstance(section, DictConfig) and "teacher_paths" in section
+        ):
+            section.teacher_paths = None
+
+
 def _require_dictionaries(cfg: DictConfig) -> None:
     data = utils.split_paths(cfg.data)[0] if cfg.data else None
     if data is None or not os.path.isdir(data):
         raise UsageError(
             f"data folder {data} does not exist: give the --destdir of fairseq-preprocess"
         )
-    for language in (cfg.get("source_lang"), cfg.get("target_lang")):
+    languages = cfg.get("source_lang"), cfg.get("target_lang")
+    if None in languages:
+        languages = data_utils.infer_language_pair(data)
+    if None in languages:
+        raise UsageError(
+            f"{data} holds no binarised parallel data: give the --destdir of fairseq-preprocess, "
+            "or --source-lang and --target-lang"
+        )
+    for language in languages:
         path = os.path.join(data, f"dict.{language}.txt")
-        if language is not None and not os.path.isfile(path):
+        if not os.path.isfile(path):
             raise UsageError(f"dictionary {path} does not exist: is {data} binarised data?")

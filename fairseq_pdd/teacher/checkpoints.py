@@ -5,8 +5,9 @@ import os
 import pickle
 from typing import Any, Dict, List, Optional, Sequence
 
+import torch
 from fairseq import checkpoint_utils, models, utils
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
@@ -54,31 +55,47 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
     try:
         model = models.build_model(cfg.model, task, from_checkpoint=True)
         model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
-    except (RuntimeError, KeyError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # whatever it is, the file is the culprit
         raise UsageError(
             f"teacher checkpoint {path} does not fit its own model configuration or this task: "
-            f"{reason} (was it trained for another task, or with another --user-dir?)"
+            f"{_reason(error)} (was it trained for another task, or with another --user-dir?)"
         ) from error
+    _check_finite(path, model)
     return model
+
+
+def _check_finite(path: str, model: BaseFairseqModel) -> None:
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise UsageError(
+                f"teacher checkpoint {path} is damaged or its training diverged: {name} holds "
+                "values that are not finite; leave this member out or train it again"
+            )
 
 
 def _read(path: str) -> Dict[str, Any]:
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:300]
         raise UsageError(
-            f"{path} cannot be loaded safely: {reason} (a damaged file is to be copied again; if "
-            "it holds a type that you trust, allow it with torch.serialization.add_safe_globals "
-            "in a --user-dir of yours)"
+            f"{path} cannot be loaded safely: {_reason(error)} (a damaged file is to be copied "
+            "again; if it holds a type that you trust, allow it with "
+            "torch.serialization.add_safe_globals in a --user-dir of yours)"
         ) from error
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(state, dict) or "model" not in state:
+    except Exception as error:
+        raise UsageError(
+            f"{path} cannot be read as a checkpoint of fairseq-train: {_reason(error)}"
+        ) from error
+    if "model" not in state:
         raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no model")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, on one short line."""
+    # torch wraps what it found in advice on how to load unsafely
+    text = str(error).rpartition("WeightsUnpickler error:")[2].partition("Please file an issue")[0]
+    return " ".join(f"{type(error).__name__}: {text}".split())[:300]
 
 
 def _check_sizes(path: str, weights: Dict[str, Any], task: FairseqTask) -> None:
@@ -101,16 +118,21 @@ def _check_sizes(path: str, weights: Dict[str, Any], task: FairseqTask) -> None:
 
 def _check_dictionaries(path: str, cfg: Any, task: FairseqTask) -> None:
     """Compare symbols where the data that the checkpoint was trained on is still at hand."""
-    data = getattr(cfg, "data", None)
-    sides = {
-        getattr(cfg, "source_lang", None): getattr(task, "source_dictionary", None),
-        getattr(cfg, "target_lang", None): task.target_dictionary,
-    }
-    for language, dictionary in sides.items():
-        if not data or language is None or dictionary is None:
+    data = utils.split_paths(getattr(cfg, "data", None) or "")[0]
+    if not os.path.isdir(data):
+        return
+    languages = getattr(cfg, "source_lang", None), getattr(cfg, "target_lang", None)
+    if None in languages:  # left to fairseq in training, too
+        languages = data_utils.infer_language_pair(data)
+    dictionaries = getattr(task, "source_dictionary", None), task.target_dictionary
+    for language, dictionary in zip(languages, dictionaries):
+        if language is None or dictionary is None:
             continue
-        theirs = _load_dictionary(os.path.join(utils.split_paths(data)[0], f"dict.{language}.txt"))
-        if theirs is not None and theirs.symbols != dictionary.symbols:
+        theirs = _load_dictionary(os.path.join(data, f"dict.{language}.txt"))
+        # sizes agree by now; a file of another size replaced the one of the training
+        if theirs is None or len(theirs) != len(dictionary):
+            continue
+        if theirs.symbols != dictionary.symbols:
             position = next(
                 i for i, (a, b) in enumerate(zip(theirs.symbols, dictionary.symbols)) if a != b
             )

@@ -48,6 +48,9 @@ class EnsembleTeacher:
             for member in self.members:
                 member.to(mask.device)
                 net_output = member(**net_input)
-                log_probs = member.get_normalized_probs(net_output, log_probs=True, sample=sample)
-                statistics.update(log_probs[mask])
+                # positions that count only: normalising is a pass over the vocabulary
+                rows = (net_output[0][mask].unsqueeze(0), *net_output[1:])
+                # not told the target: an adaptive softmax would skip clusters without one
+                log_probs = member.get_normalized_probs(rows, log_probs=True)
+                statistics.update(log_probs.squeeze(0))
         return statistics

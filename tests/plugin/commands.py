@@ -4,53 +4,117 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, List
 
 REPOSITORY = Path(__file__).parents[2]
 USER_DIR = REPOSITORY / "fairseq_pdd"
 
+_DIM = 32
+_ARCHITECTURES = {
+    "transformer_iwslt_de_en": [
+        "--encoder-embed-dim", _DIM, "--decoder-embed-dim", _DIM,
+        "--encoder-ffn-embed-dim", 2 * _DIM, "--decoder-ffn-embed-dim", 2 * _DIM,
+        "--encoder-layers", 1, "--decoder-layers", 1,
+    ],
+    "lstm": [
+        "--encoder-embed-dim", _DIM, "--decoder-embed-dim", _DIM,
+        "--encoder-hidden-size", _DIM, "--decoder-hidden-size", _DIM,
+        "--decoder-out-embed-dim", _DIM,
+    ],
+    "fconv": [
+        "--encoder-embed-dim", _DIM, "--decoder-embed-dim", _DIM,
+        "--decoder-out-embed-dim", _DIM,
+        "--encoder-layers", f"[({_DIM}, 3)]", "--decoder-layers", f"[({_DIM}, 3)]",
+    ],
+}  # fmt: skip
 
-def run(command: str, *args: Any, check: bool = True) -> "subprocess.CompletedProcess[str]":
-    """Run a console command of this environment; on one thread, as tests run side by side."""
+
+def start(command: str, *args: Any) -> "subprocess.Popen[str]":
+    """Start a console command of this environment; on one thread, as tests run side by side."""
     executable = Path(sys.executable).parent / command
-    result = subprocess.run(
+    return subprocess.Popen(
         [str(executable), *map(str, args)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "FAIRSEQ_PDD_COMPILE": "0"},
-        timeout=600,
+        encoding="utf-8",
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONIOENCODING": "utf-8",
+            "FAIRSEQ_PDD_COMPILE": "0",
+        },
     )
+
+
+def finish(
+    process: "subprocess.Popen[str]", check: bool = True
+) -> "subprocess.CompletedProcess[str]":
+    """Wait for a command and collect what it printed."""
+    try:
+        stdout, stderr = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    result = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
     if check and result.returncode != 0:
         raise AssertionError(
-            f"{command} ended with {result.returncode}\n{result.stdout[-3000:]}\n"
+            f"{process.args} ended with {result.returncode}\n{result.stdout[-3000:]}\n"
             f"{result.stderr[-6000:]}"
         )
     return result
 
 
+def run(command: str, *args: Any, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    """Run a console command to its end."""
+    return finish(start(command, *args), check)
+
+
+def preprocess(text: Path, data: Path, *args: Any) -> "subprocess.CompletedProcess[str]":
+    """``fairseq-preprocess`` of ``text/{train,valid,test}.{xx,yy}``."""
+    return run(
+        "fairseq-preprocess", "-s", "xx", "-t", "yy", "--trainpref", text / "train",
+        "--validpref", text / "valid", "--testpref", text / "test", "--destdir", data, *args,
+    )  # fmt: skip
+
+
+def train_args(data: Path, save_dir: Path, *args: Any, updates: int = 60) -> List[str]:
+    """Arguments of ``fairseq-train`` for a tiny model; ``args`` come last and so override."""
+    arch = args[args.index("--arch") + 1] if "--arch" in args else "transformer_iwslt_de_en"
+    return [
+        str(arg)
+        for arg in (
+            data, "--cpu", "--save-dir", save_dir, "--arch", arch, *_ARCHITECTURES[arch],
+            "--optimizer", "adam", "--lr", 0.005, "--max-tokens", 600, "--max-update", updates,
+            "--no-epoch-checkpoints", "--no-progress-bar", "--log-format", "json",
+            "--log-interval", 20, "--num-workers", 0, *args,
+        )
+    ]  # fmt: skip
+
+
+def generate_args(data: Path, path: Any, *args: Any) -> List[str]:
+    """Arguments of ``fairseq-generate`` with the plugin's task."""
+    return [
+        str(arg)
+        for arg in (
+            data, "--cpu", "--task", "distill_translation", "--path", path, "--beam", 3,
+            "--max-tokens", 2000, "--num-workers", 0,
+            # else fairseq drops a last batch of another size
+            "--required-batch-size-multiple", 1, *args,
+        )
+    ]  # fmt: skip
+
+
 def train(data: Path, save_dir: Path, *args: Any, check: bool = True, updates: int = 60) -> Any:
-    """``fairseq-train`` of a tiny model."""
+    """``fairseq-train`` of a tiny model with the user dir."""
     return run(
-        "fairseq-train", data, "--user-dir", USER_DIR, "--cpu", "--save-dir", save_dir,
-        *_unless(args, "--arch", "transformer_iwslt_de_en"),
-        *_unless(args, "--encoder-embed-dim", 32), *_unless(args, "--decoder-embed-dim", 32),
-        *_unless(args, "--encoder-ffn-embed-dim", 64),
-        *_unless(args, "--decoder-ffn-embed-dim", 64),
-        *_unless(args, "--encoder-layers", 1), *_unless(args, "--decoder-layers", 1),
-        "--optimizer", "adam", *_unless(args, "--lr", 0.005), *_unless(args, "--max-tokens", 600),
-        "--max-update", updates, "--no-epoch-checkpoints", "--no-progress-bar",
-        "--log-format", "json", *_unless(args, "--log-interval", 20), *args, check=check,
-    )  # fmt: skip
-
-
-def _unless(args: Sequence[Any], name: str, value: Any = None) -> Sequence[Any]:
-    return () if name in args else (name, value)
-
-
-def generate(data: Path, path: str, *args: Any, check: bool = True) -> Any:
-    """``fairseq-generate`` with the plugin's task."""
-    return run(
-        "fairseq-generate", data, "--user-dir", USER_DIR, "--cpu", "--task",
-        "distill_translation", "--path", path, "--beam", 3, "--max-tokens", 2000, *args,
+        "fairseq-train",
+        *train_args(data, save_dir, "--user-dir", USER_DIR, *args, updates=updates),
         check=check,
-    )  # fmt: skip
+    )
+
+
+def generate(data: Path, path: Any, *args: Any, check: bool = True) -> Any:
+    """``fairseq-generate`` with the user dir and the plugin's task."""
+    return run(
+        "fairseq-generate", *generate_args(data, path, "--user-dir", USER_DIR, *args), check=check
+    )

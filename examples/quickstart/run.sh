@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# The whole method on real data, with fairseq's own commands. Stages that are done are skipped, so
+# an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
+#
+#   SCALE=small|default|large   how much data and training (default: default); `smoke`, for the
+#                               test suite, only shows that everything runs
+#   WORK=DIR                    where everything goes (default: examples/quickstart/work/$SCALE)
+#   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+SCALE=${SCALE:-default}
+case $SCALE in
+  small)   PAIRS=5000  MAX_WORDS=14 EVAL=200  EPOCHS=5  STUDENT_EPOCHS=2 BEAM=1 EVALUATED=1 ;;
+  default) PAIRS=20000 MAX_WORDS=14 EVAL=600  EPOCHS=6  STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
+  large)   PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
+  smoke)   PAIRS=500   MAX_WORDS=14 EVAL=40   EPOCHS=1  STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1 ;;
+  *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
+esac
+MEMBERS=4
+SRC=${SRC:-en} TGT=${TGT:-de}
+WORK=${WORK:-examples/quickstart/work/$SCALE}
+BIN=.venv/bin
+HERE=examples/quickstart
+PLUGIN="--user-dir fairseq_pdd"
+
+# Two small models at a time use two cores better than one model on both.
+CORES=$(nproc)
+JOBS=$((CORES > 1 ? 2 : 1))
+export OMP_NUM_THREADS=$((CORES / JOBS))
+DEVICE=--cpu
+if command -v nvidia-smi > /dev/null; then DEVICE= JOBS=1; fi
+
+mkdir -p "$WORK/logs" "$WORK/done"
+say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
+
+# job NAME SHOW COMMAND…: run once ever; show the lines of its log that match SHOW
+job() {
+  local name=$1 show=$2 log=$WORK/logs/$1.log; shift 2
+  [ -e "$WORK/done/$name" ] && return
+  if ! "$@" 2>&1 | tee "$log" | { grep --line-buffered -E "$show" || true; } \
+      | sed -u -E "s/.*\| (INFO \| )?[a-z_.]+ \| //; s/^/[$name] /"; then
+    grep -E 'error|Error' "$log" | tail -n 3 >&2 || true
+    echo "error: '$name' failed; all of its output is in $log" >&2
+    return 1
+  fi
+  touch "$WORK/done/$name"
+}
+
+# background JOB…: like job, up to $JOBS at a time; `finish` waits for all
+PIDS=()
+background() {
+  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do sleep 0.2; done
+  job "$@" & PIDS+=($!)
+}
+finish() {
+  local failed=0 pid
+  for pid in ${PIDS[@]+"${PIDS[@]}"}; do wait "$pid" || failed=1; done
+  PIDS=()
+  [ "$failed" = 0 ] || exit 1
+}
+trap 'kill $(jobs -rp) 2> /dev/null || true' EXIT
+
+say "1. data"
+if [ -n "${OWN:-}" ]; then
+  DATA_ARGS=(--own "$OWN" --source-lang "$SRC" --target-lang "$TGT")
+else
+  DATA_ARGS=(--cache examples/quickstart/work/downloads)
+fi
+$BIN/python $HERE/ddtp.py --out "$WORK/text" --max-words $MAX_WORDS --train-pairs $PAIRS \
+  --max-eval $EVAL --max-valid $EVAL "${DATA_ARGS[@]}"
+SETS=(test)
+for path in "$WORK"/text/ood_*."$SRC"; do SETS+=("$(basename "$path" ".$SRC")"); done
+
+say "2. subwords and binarisation"
+job subwords 'error' $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" --languages $SRC $TGT
+prefixes=$(printf "$WORK/spm/%s," "${SETS[@]}")
+job preprocess 'sents' $BIN/fairseq-preprocess --source-lang $SRC --target-lang $TGT \
+  --trainpref "$WORK/spm/train" --validpref "$WORK/spm/valid" --testpref "${prefixes%,}" \
+  --joined-dictionary --destdir "$WORK/bin" --workers 2
+
+# fairseq-preprocess calls the sets test, test1, test2, … in the order given
+subset() {
+  local i
+  for i in "${!SETS[@]}"; do
+    [ "${SETS[$i]}" = "$1" ] && { [ "$i" = 0 ] && echo test || echo "test$i"; }
+  done
+}
+
+TRAIN=($DEVICE --arch transformer_iwslt_de_en --share-all-embeddings
+  --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 512
+  --decoder-layers 2 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512
+  --dropout 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
+  --max-tokens 2000 --no-epoch-checkpoints --no-progress-bar --log-interval 50)
+
+say "3. ensemble: $MEMBERS models that differ in their seed"
+for seed in $(seq $MEMBERS); do
+  background "member$seed" "valid on" \
+    $BIN/fairseq-train "$WORK/bin" "${TRAIN[@]}" \
+      --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+      --lr 4e-3 --lr-scheduler inverse_sqrt --warmup-updates 400 \
+      --max-epoch $EPOCHS --seed "$seed" --save-dir "$WORK/member$seed"
+done
+finish
+checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
+ENSEMBLE=${checkpoints%:}
+
+# Without a bound on the length, a small model that loops on odd input sets the pace of its batch.
+LENGTH=(--max-len-a 1.5 --max-len-b 10)
+
+say "4. transfer set: the training source as the ensemble translates it"
+if [ ! -e "$WORK/transfer" ]; then
+  $BIN/fairseq-pdd transfer-set "$WORK/bin" --path "$ENSEMBLE" --destdir "$WORK/transfer" \
+    --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE 2>&1 \
+    | tee "$WORK/logs/transfer.log" | grep -E 'translating|pairs|error'
+fi
+
+say "5. students: SEnD and PD-SEnD², initialised with member 1"
+for criterion in send pd_send2; do
+  background $criterion "valid on|teacher:" \
+    $BIN/fairseq-train "$WORK/transfer" $PLUGIN --task distill_translation \
+      --criterion $criterion --teacher-paths "$ENSEMBLE" "${TRAIN[@]}" \
+      --finetune-from-model "$WORK/member1/checkpoint_best.pt" \
+      --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 100 \
+      --max-epoch $STUDENT_EPOCHS --seed 1 --save-dir "$WORK/$criterion"
+done
+finish
+
+say "6. translation with uncertainty: $EVALUATED single model(s), ensemble, students"
+# What the ensemble says of the test set, as targets for the column 'NLL Ens-Pred'
+if [ ! -e "$WORK/ensemble_test" ]; then
+  $BIN/fairseq-pdd transfer-set "$WORK/bin" --subset test --path "$ENSEMBLE" --beam 5 \
+    --destdir "$WORK/ensemble_test" -- "${LENGTH[@]}" $DEVICE > "$WORK/logs/ensemble_test.log" 2>&1
+fi
+translate() { # SYSTEM CHECKPOINTS
+  local system=$1 path=$2 out=$WORK/records/$1 set
+  local common=($PLUGIN --task distill_translation --path "$path" $DEVICE --quiet
+    --post-process sentencepiece "${LENGTH[@]}" --max-tokens 12000 --required-batch-size-multiple 1)
+  for set in "${SETS[@]}"; do
+    background "$system-$set" Translated $BIN/fairseq-generate "$WORK/bin" "${common[@]}" \
+      --gen-subset "$(subset "$set")" --beam 5 --uncertainty-path "$out/$set.jsonl"
+  done
+  background "$system-nll" Translated $BIN/fairseq-generate "$WORK/bin" "${common[@]}" \
+    --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl"
+  background "$system-nll_ensemble" Translated $BIN/fairseq-generate "$WORK/ensemble_test" \
+    "${common[@]}" --gen-subset train --score-reference \
+    --uncertainty-path "$out/nll_ensemble.jsonl"
+}
+for seed in $(seq $EVALUATED); do
+  translate "member$seed" "$WORK/member$seed/checkpoint_best.pt"
+done
+translate ensemble "$ENSEMBLE"
+translate send "$WORK/send/checkpoint_best.pt"
+translate pd_send2 "$WORK/pd_send2/checkpoint_best.pt"
+finish
+
+say "7. results"
+$BIN/python $HERE/table.py "$WORK/records" --out "$WORK"

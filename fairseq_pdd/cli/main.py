@@ -1,0 +1,34 @@
+"""``fairseq-pdd``: one command, a subcommand for each job that fairseq has no command for."""
+
+import typer
+
+from .. import __version__
+from .transfer_set import transfer_set
+
+app = typer.Typer(
+    help="Ensemble distribution distillation: jobs around fairseq-train and fairseq-generate.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"fairseq_pdd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Share what all subcommands have."""
+
+
+app.command(
+    "transfer-set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)(transfer_set)

@@ -1,0 +1,92 @@
+"""Reading of records and detection of out-of-domain input."""
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from fairseq_pdd.assess import best, negative_log_likelihood, read_records, roc_auc
+from fairseq_pdd.errors import UsageError
+
+
+def record(number: int, total: Optional[float], rank: int = 0) -> Dict[str, Any]:
+    return {
+        "id": number,
+        "rank": rank,
+        "source": "a",
+        "reference": "b",
+        "hypothesis": "c",
+        "tokens": ["c", "</s>"],
+        "log_prob": -3.0,
+        "sequence": {"total": total},
+        "token": {"total": [total, total]},
+    }
+
+
+def write(path: Path, lines: List[Any]) -> Path:
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return path
+
+
+def test_records_come_back_whatever_characters_they_hold(tmp_path: Path) -> None:
+    # U+2028 and U+0085 are line breaks to str.splitlines
+    lines = [{**record(1, 0.5), "hypothesis": "a\u2028b\u0085\n<b>"}, record(0, 1.0)]
+    path = write(tmp_path / "r.jsonl", lines)
+    assert read_records(path) == lines
+    assert [r["id"] for r in best(read_records(path))] == [0, 1]
+
+
+def test_best_leaves_out_lower_ranks() -> None:
+    assert best([record(3, 1.0, rank=1), record(3, 2.0)]) == [record(3, 2.0)]
+
+
+def test_likelihood_is_per_token_of_the_corpus() -> None:
+    long = {**record(1, 1.0), "log_prob": -1.0, "tokens": ["x"] * 8}
+    assert negative_log_likelihood([record(0, 1.0), long]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("{}\n", "line 1, lacks id"),
+        ("nonsense\n", "line 1, is no JSON"),
+        ("3\n", "line 1, is no JSON object"),
+    ],
+)
+def test_a_file_that_holds_no_records_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_records(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"r\.jsonl does not exist"):
+        read_records(tmp_path / "r.jsonl")
+
+
+def test_roc_auc_is_the_chance_that_an_outsider_is_more_uncertain() -> None:
+    rng = random.Random(0)
+    # few distinct values, so that ties count too
+    inside = [record(i, rng.randint(0, 9) / 10) for i in range(40)]
+    outside = [record(i, rng.randint(3, 12) / 10) for i in range(25)]
+    wins = sum(
+        0.5 * (a["sequence"]["total"] == b["sequence"]["total"])
+        + (b["sequence"]["total"] > a["sequence"]["total"])
+        for a in inside
+        for b in outside
+    )
+    assert roc_auc(inside, outside, "total") == pytest.approx(wins / (40 * 25))
+    assert math.isclose(roc_auc(inside, outside, "total") + roc_auc(outside, inside, "total"), 1.0)
+
+
+def test_a_model_without_the_measure_has_no_auc() -> None:
+    assert roc_auc([record(0, None)], [record(0, 1.0)], "total") is None
+    with pytest.raises(UsageError, match="no measure 'rmi'"):
+        roc_auc([record(0, 1.0)], [record(0, 1.0)], "rmi")

@@ -1,0 +1,87 @@
+"""The workspace that the plugin's tests share: data, teachers and students, made once a run."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import commands
+import pytest
+import synthetic
+import torch
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # fairseq's, of hydra's and torch's old interfaces
+    config.addinivalue_line("filterwarnings", "ignore::UserWarning:hydra")
+    config.addinivalue_line("filterwarnings", "ignore:(?s).*validated against ConfigStore schema")
+    config.addinivalue_line("filterwarnings", "ignore:Support for mismatched key_padding_mask")
+    config.addinivalue_line("filterwarnings", "ignore:'pin_memory' argument is set as true")
+
+
+class Workspace:
+    """Paths of what ``fairseq-*`` commands made in processes of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.text, self.data = root / "text", root / "bin"
+        self.transformer = root / "transformer" / "checkpoint_best.pt"
+        self.lstm = root / "lstm" / "checkpoint_best.pt"
+        self.teachers = f"{self.transformer}:{self.lstm}"
+        self.pd_send2 = root / "pd_send2" / "checkpoint_best.pt"
+        self.send = root / "send" / "checkpoint_best.pt"
+
+    def log(self, name: str) -> str:
+        """What the training of that model printed."""
+        return (self.root / f"{name}.log").read_text(encoding="utf-8")
+
+    def build(self) -> None:
+        """Make everything: five commands, two at a time."""
+        synthetic.write_corpus(self.text)
+        commands.preprocess(self.text, self.data)
+        self._train({"transformer": [], "lstm": ["--arch", "lstm", "--lr", 0.01]}, 300)
+        distil = ["--task", "distill_translation", "--teacher-paths", self.teachers]
+        self._train(
+            {
+                # the defaults of fairseq's trainer apart from what the method needs
+                "pd_send2": [*distil, "--criterion", "pd_send2", "--update-freq", 2],
+                "send": [*distil, "--criterion", "send", "--update-freq", 2],
+            },
+            120,
+        )
+
+    def _train(self, models: "dict[str, list[object]]", updates: int) -> None:
+        processes = {
+            name: commands.start(
+                "fairseq-train",
+                *commands.train_args(
+                    self.data, self.root / name, "--user-dir", commands.USER_DIR, *args,
+                    updates=updates,
+                ),
+            )
+            for name, args in models.items()
+        }  # fmt: skip
+        for name, process in processes.items():
+            result = commands.finish(process)
+            (self.root / f"{name}.log").write_text(result.stdout, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = base / "plugin-workspace"
+    root.mkdir(exist_ok=True)
+    made = Workspace(root)
+    # workers of pytest-xdist share the folder; the first one fills it
+    with open(root / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "complete").exists():
+            made.build()
+            (root / "complete").touch()
+    return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

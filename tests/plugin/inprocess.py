@@ -1,0 +1,115 @@
+"""Runs and builds what the fairseq commands do, in this process: no start-up time, real objects."""
+
+import io
+import json
+import logging
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+
+import torch
+from commands import generate_args, train_args
+from fairseq import checkpoint_utils, options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.logging import metrics
+from omegaconf import DictConfig
+
+import fairseq_pdd  # noqa: F401  (registers, as --user-dir does)
+
+
+class Trained(NamedTuple):
+    """What a training logged, by kind of log line."""
+
+    train: List[Dict[str, float]]
+    valid: List[Dict[str, float]]
+
+
+def training_config(data: Path, save_dir: Any, *args: Any, updates: int = 2) -> DictConfig:
+    """What ``fairseq-train`` makes of its command line."""
+    parser = options.get_training_parser()
+    argv = train_args(data, save_dir, *args, updates=updates)
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, argv))
+
+
+def train(data: Path, save_dir: Any, *args: Any, updates: int = 2, bf16: bool = False) -> Trained:
+    """``fairseq-train`` of a tiny model."""
+    from fairseq_cli.train import main
+
+    # where fairseq keeps the best validation loss of the process
+    vars(checkpoint_utils.save_checkpoint).clear()
+    metrics.reset()
+    cfg = training_config(data, save_dir, *args, updates=updates)
+    if bf16:  # as with fairseq-hydra-train: the option --bf16 would ask for a TPU
+        cfg.common.bf16 = cfg.task.bf16 = True
+    with _messages() as messages:
+        main(cfg)
+    logs = Trained([], [])
+    for name, message in messages:
+        if name in ("train", "valid") and message.startswith("{"):
+            values = {k: float(v) for k, v in json.loads(message).items() if v is not None}
+            getattr(logs, name).append(values)
+    return logs
+
+
+def generate(data: Path, path: Any, *args: Any) -> List[str]:
+    """``fairseq-generate``; returns what it printed."""
+    from fairseq_cli.generate import main
+
+    parser = options.get_generation_parser()
+    parsed = options.parse_args_and_arch(parser, generate_args(data, path, *args))
+    stdout = io.StringIO()
+    with redirect_stdout(stdout):
+        main(parsed)
+    return stdout.getvalue().splitlines()
+
+
+def task_for(data: Path, *args: Any) -> Any:
+    """A ``distill_translation`` task that trains."""
+    cfg = training_config(data, "unused", "--task", "distill_translation", *args)
+    return tasks.setup_task(cfg.task)
+
+
+def build(data: Path, *args: Any) -> Tuple[Any, Any, Any]:
+    """Task, model and criterion, as ``fairseq-train`` builds them."""
+    cfg = training_config(data, "unused", *args)
+    task = tasks.setup_task(cfg.task)
+    return task, task.build_model(cfg.model), task.build_criterion(cfg.criterion)
+
+
+def load(path: Any, task: Any = None, data: Any = None) -> Any:
+    """A checkpoint's model in evaluation mode (with ``task``'s ``build_model``, if given)."""
+    overrides = None if data is None else {"data": str(data)}
+    models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)], overrides, task)
+    return models[0].eval()
+
+
+def batch(task: Any, split: str, indices: Any = None) -> Dict[str, Any]:
+    """A batch of the given sentences (all) of a split."""
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    indices = range(len(dataset)) if indices is None else indices
+    return dataset.collater([dataset[i] for i in indices])
+
+
+def state(path: Any) -> Dict[str, Any]:
+    """A checkpoint file as torch reads it."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _messages() -> Iterator[List[Tuple[str, str]]]:
+    messages: List[Tuple[str, str]] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append((record.name, record.getMessage()))
+
+    root, handler = logging.getLogger(), Collect(logging.INFO)
+    level = root.level
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)

@@ -1,0 +1,191 @@
+"""The criterions against textbook formulas in float64, position by position, and padding."""
+
+import math
+from typing import Any, Dict
+
+import naive
+import pytest
+import torch
+from fairseq.logging import metrics
+from inprocess import batch, build, load, task_for
+from torch import Tensor
+
+from fairseq_pdd.teacher import EnsembleTeacher
+
+CRITERIONS = ("pd_send2", "send", "send2", "pd_send2_forward")
+
+
+@pytest.fixture(scope="module")
+def task(workspace):
+    """A distillation task with a float64 teacher."""
+    task = task_for(workspace.data)
+    members = [load(workspace.transformer), load(workspace.lstm)]
+    task.teacher = EnsembleTeacher(members, torch.float64)
+    return task
+
+
+@pytest.fixture(scope="module")
+def student(workspace):
+    return load(workspace.pd_send2).double()
+
+
+def criterion_of(workspace, task, name: str, *args: Any) -> Any:
+    _, _, criterion = build(
+        workspace.data, "--task", "distill_translation", "--criterion", name,
+        "--teacher-paths", workspace.teachers, *args,
+    )  # fmt: skip
+    criterion.task = task
+    return criterion.eval()
+
+
+@pytest.fixture(scope="module", params=CRITERIONS)
+def criterion(request, workspace, task):
+    return criterion_of(workspace, task, request.param)
+
+
+def summed(log: Dict[str, Any]) -> Dict[str, float]:
+    return {k: float(v) for k, v in log.items()}
+
+
+@pytest.mark.parametrize("offset", [1.0, 0.3])
+@pytest.mark.parametrize("name", CRITERIONS)
+def test_sums_equal_textbook_formulas(workspace, task, student, name, offset):
+    args = [] if name == "send" else ["--offset", offset]
+    criterion = criterion_of(workspace, task, name, *args)
+    sample = batch(task, "valid", range(6))
+    loss, sample_size, log = criterion(student, sample)
+    expected = naive.logged_sums(name, student, task.teacher.members, sample, offset)
+    assert sample_size == log["sample_size"] == sample["ntokens"]
+    assert log["nsentences"] == 6
+    assert log["measured_tokens"] == sample["ntokens"]
+    assert loss.item() == pytest.approx(expected["loss"], rel=2e-5)
+    for key, value in expected.items():
+        assert float(log[key]) == pytest.approx(value, rel=2e-5, abs=1e-5), key
+    assert {k for k in log if k.startswith(("teacher_", "student_"))} <= expected.keys()
+
+
+def test_losses_without_reduction_are_those_of_tokens(criterion, task, student):
+    sample = batch(task, "valid", range(6))
+    losses, _, log = criterion(student, sample, reduce=False)
+    assert losses.shape == (sample["ntokens"],)
+    torch.testing.assert_close(losses.sum(), log["loss"])
+
+
+def test_a_padded_batch_is_the_sum_of_its_sentences(criterion, task, student):
+    indices = range(8)
+    sample = batch(task, "valid", indices)
+    assert sample["target"].eq(1).any(), "nothing is padded"
+    _, _, together = criterion(student, sample)
+    alone = [criterion(student, batch(task, "valid", [i]))[2] for i in indices]
+    for key, value in summed(together).items():
+        assert value == pytest.approx(sum(float(log[key]) for log in alone), rel=1e-5), key
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+def test_more_padding_changes_nothing(criterion, task, student, monkeypatch, columns):
+    # fairseq's LSTM bears no source column that is padding in all sentences
+    members = [task.teacher.members[0], student]
+    monkeypatch.setattr(task, "teacher", EnsembleTeacher(members, torch.float64))
+    sample = batch(task, "valid", range(8))
+    _, _, before = criterion(student, sample)
+
+    def pad(tokens: Tensor, left: bool) -> Tensor:
+        size = (columns, 0) if left else (0, columns)
+        return torch.nn.functional.pad(tokens, size, value=1)
+
+    net_input = sample["net_input"]
+    net_input["src_tokens"] = pad(net_input["src_tokens"], left=True)
+    net_input["prev_output_tokens"] = pad(net_input["prev_output_tokens"], left=False)
+    sample["target"] = pad(sample["target"], left=False)
+    _, _, after = criterion(student, sample)
+    assert after.keys() == before.keys()
+    for key, value in summed(before).items():
+        assert float(after[key]) == pytest.approx(value, rel=1e-5), key
+
+
+def test_gradient_of_padding_is_zero(criterion, task, student):
+    sample = batch(task, "valid", range(8))
+    logits = student(**sample["net_input"])[0].detach().requires_grad_()
+
+    class Fixed(torch.nn.Module):
+        def forward(self, **_: Any) -> Any:
+            return (logits,)
+
+    criterion(Fixed(), sample)[0].backward()
+    padding = sample["target"].eq(1)
+    assert logits.grad[padding].abs().max() == 0
+    assert logits.grad[~padding].abs().amax(-1).min() > 0
+
+
+def test_workers_add_up(criterion, task, student):
+    assert criterion.logging_outputs_can_be_summed()
+
+    def reduced(*parts: Any) -> Dict[str, float]:
+        logs = [criterion(student, batch(task, "valid", part))[2] for part in parts]
+        with metrics.aggregate(new_root=True) as meters:
+            task.reduce_metrics(logs, criterion)
+        return meters.get_smoothed_values()
+
+    together, apart = reduced(range(9)), reduced(range(2), range(2, 9))
+    assert together.keys() == apart.keys()
+    for key, value in together.items():
+        assert apart[key] == pytest.approx(value, rel=1e-3, abs=2e-4), key
+
+
+def test_means_are_in_nats_and_perplexity_that_of_the_target(criterion, task, student):
+    sample = batch(task, "valid", range(9))
+    log = criterion(student, sample)[2]
+    with metrics.aggregate(new_root=True) as meters:
+        task.reduce_metrics([log], criterion)
+    values = meters.get_smoothed_values()
+    tokens = sample["ntokens"]
+    assert values["loss"] == pytest.approx(float(log["loss"]) / tokens, abs=1e-4)
+    assert values["teacher_rmi"] == pytest.approx(float(log["teacher_rmi"]) / tokens, abs=1e-4)
+    nll = float(log["nll_loss"]) / tokens
+    assert values["nll_loss"] == pytest.approx(nll / math.log(2), abs=1e-3)
+    assert values["ppl"] == pytest.approx(math.exp(nll), rel=2e-3)
+
+
+def test_measures_are_left_out_where_the_task_says_so(workspace, task, student):
+    criterion = criterion_of(workspace, task, "pd_send2")
+    criterion.log_measures = False
+    sample = batch(task, "valid", range(3))
+    student.train()
+    assert not any("teacher" in key for key in criterion(student, sample)[2])
+    student.eval()
+    assert any("teacher" in key for key in criterion(student, sample)[2])
+
+
+def test_sentence_average(workspace, task, student):
+    criterion = criterion_of(workspace, task, "pd_send2", "--sentence-avg")
+    _, sample_size, log = criterion(student, batch(task, "valid", range(6)))
+    assert sample_size == log["sample_size"] == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_students_keep_a_wide_loss(criterion, workspace, task, dtype):
+    sample = batch(task, "valid", range(6))
+    model = load(workspace.pd_send2)
+    wide = criterion(model, sample)[0].item()
+    loss, _, log = criterion(model.to(dtype), sample)
+    assert loss.dtype == log["nll_loss"].dtype == torch.float32
+    assert loss.item() == pytest.approx(wide, rel=0.02)
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert gradient.dtype == dtype
+    assert torch.isfinite(gradient).all()
+
+
+def test_autocast_changes_nothing_but_the_students_logits(criterion, workspace, task):
+    sample = batch(task, "valid", range(6))
+    logits = load(workspace.pd_send2)(**sample["net_input"])[0].detach()
+
+    class Fixed(torch.nn.Module):
+        def forward(self, **_: Any) -> Any:
+            return (logits,)
+
+    plain = criterion(Fixed(), sample)[2]
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = criterion(Fixed(), sample)[2]
+    for key, value in summed(plain).items():
+        assert float(narrow[key]) == pytest.approx(value, rel=1e-6), key

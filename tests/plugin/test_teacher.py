@@ -1,0 +1,148 @@
+"""The teacher: frozen, apart from student and checkpoint, exact for mixed architectures."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from inprocess import batch, build, load, task_for
+
+from fairseq_pdd.core import EnsembleStatistics, ensemble_measures
+from fairseq_pdd.teacher import EnsembleTeacher, load_members
+
+
+@pytest.fixture(scope="module")
+def training(workspace):
+    return build(
+        workspace.data, "--task", "distill_translation", "--criterion", "pd_send2",
+        "--teacher-paths", workspace.teachers,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sample(training):
+    return batch(training[0], "valid", range(10))
+
+
+def test_members_are_those_of_the_command_line_in_order(training, workspace):
+    members = training[0].teacher.members
+    assert [type(m).__name__ for m in members] == ["TransformerModel", "LSTMModel"]
+    for member, path in zip(members, (workspace.transformer, workspace.lstm)):
+        saved = load(path).state_dict()
+        assert all(torch.equal(v, saved[k]) for k, v in member.state_dict().items())
+
+
+def test_members_are_frozen(training, sample):
+    _, model, criterion = training
+    teacher = training[0].teacher
+    assert not any(m.training for m in teacher.members)
+    assert not any(p.requires_grad for m in teacher.members for p in m.parameters())
+    criterion.train()
+    model.train()
+    assert not any(m.training for m in teacher.members)
+    statistics = teacher.statistics(sample, sample["target"].ne(1))
+    assert not statistics.mean_probs.requires_grad
+    # dropout is off: a second pass gives the same
+    again = teacher.statistics(sample, sample["target"].ne(1))
+    assert torch.equal(statistics.mean_probs, again.mean_probs)
+
+
+def test_student_and_criterion_know_no_teacher(training):
+    task, model, criterion = training
+    theirs = {id(p) for m in task.teacher.members for p in m.parameters()}
+    assert not list(criterion.parameters())
+    assert not criterion.state_dict()
+    assert not theirs & {id(p) for p in model.parameters()}
+    assert task.state_dict() == {"prior_network": {"offset": 1.0}}
+
+
+def test_only_the_student_learns(training, sample):
+    task, model, criterion = training
+    before = [p.clone() for m in task.teacher.members for p in m.parameters()]
+    model.train()
+    task.train_step(sample, model, criterion, SimpleNamespace(backward=lambda x: x.backward()), 0)
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+    members = [p for m in task.teacher.members for p in m.parameters()]
+    assert all(p.grad is None and torch.equal(p, b) for p, b in zip(members, before))
+
+
+def test_statistics_equal_those_of_all_members_at_once(training, sample):
+    teacher, mask = training[0].teacher, sample["target"].ne(1)
+    with torch.no_grad():
+        log_probs = torch.stack(
+            [m(**sample["net_input"])[0].log_softmax(-1) for m in teacher.members], dim=2
+        )  # [B, T, M, K]
+    statistics = teacher.statistics(sample, mask)
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(statistics.mean_probs, log_probs.exp().mean(2)[mask], **close)
+    torch.testing.assert_close(statistics.mean_log_probs, log_probs.mean(2)[mask], **close)
+    for name, value in ensemble_measures(log_probs)._asdict().items():
+        torch.testing.assert_close(
+            getattr(statistics.measures(), name), value[mask], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("args", "dtype"),
+    [
+        ([], torch.float32),
+        (["--fp16"], torch.float16),
+        (["--teacher-dtype", "bfloat16"], torch.bfloat16),
+        (["--fp16", "--teacher-dtype", "float32"], torch.float32),
+    ],
+)
+def test_dtype(workspace, args, dtype):
+    task, _, _ = build(
+        workspace.data, "--task", "distill_translation", "--criterion", "send",
+        "--teacher-paths", workspace.teachers, *args,
+    )  # fmt: skip
+    teacher, sample = task.teacher, batch(task, "valid", range(4))
+    assert {p.dtype for m in teacher.members for p in m.parameters()} == {dtype}
+    exact = EnsembleTeacher([load(workspace.transformer), load(workspace.lstm)], torch.float32)
+    mask = sample["target"].ne(1)
+    statistics, expected = teacher.statistics(sample, mask), exact.statistics(sample, mask)
+    assert statistics.mean_probs.dtype == torch.float32
+    error = (statistics.mean_probs - expected.mean_probs).abs().max()
+    assert error < 0.05
+    assert (error == 0) == (dtype == torch.float32)
+
+
+def test_autocast_of_the_student_leaves_the_teacher_alone(training, sample):
+    teacher, mask = training[0].teacher, sample["target"].ne(1)
+    plain = teacher.statistics(sample, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = teacher.statistics(sample, mask)
+    assert torch.equal(plain.mean_probs, inside.mean_probs)
+
+
+def test_an_adaptive_softmax_gives_whole_distributions(workspace):
+    task = task_for(workspace.data)
+    args = SimpleNamespace(
+        decoder_embed_dim=16, decoder_hidden_size=16, decoder_out_embed_dim=16,
+        encoder_embed_dim=16, encoder_hidden_size=16, adaptive_softmax_cutoff="10,30",
+        criterion="adaptive_loss", share_decoder_input_output_embed=False,
+        share_all_embeddings=False,
+    )  # fmt: skip
+    ARCH_CONFIG_REGISTRY["lstm"](args)
+    args.adaptive_softmax_cutoff = "10,30"
+    member = ARCH_MODEL_REGISTRY["lstm"].build_model(args, task).eval()
+    assert member.decoder.adaptive_softmax is not None
+    sample = batch(task, "valid", range(10))
+    sample["target"][sample["target"] > 10] = 5  # a cluster without a target in the batch
+    mask = sample["target"].ne(1)
+    statistics = EnsembleTeacher([member], torch.float32).statistics(sample, mask)
+    torch.testing.assert_close(
+        statistics.mean_probs.sum(-1), torch.ones(int(mask.sum())), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_load_members_serves_python_callers(workspace):
+    members = load_members([str(workspace.lstm)], task_for(workspace.data))
+    assert isinstance(members[0], ARCH_MODEL_REGISTRY["lstm"])
+
+
+def test_one_member_is_a_teacher_without_diversity(workspace, sample):
+    teacher = EnsembleTeacher([load(workspace.lstm)], torch.float32)
+    statistics: EnsembleStatistics = teacher.statistics(sample, sample["target"].ne(1))
+    assert len(teacher) == 1
+    assert statistics.inverse_precision.max() < 1e-7

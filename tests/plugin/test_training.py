@@ -1,0 +1,133 @@
+"""``fairseq-train`` with every criterion and number type that the package promises."""
+
+import json
+import math
+
+import inprocess
+import naive
+import pytest
+import torch
+from inprocess import batch, load
+
+TEACHER = {
+    f"teacher_{name}"
+    for name in ("total", "data", "mutual_information", "epkl", "rmi", "log_precision")
+}
+STUDENT = {name.replace("teacher", "student") for name in TEACHER}
+COMMON = {"loss", "nll_loss", "ppl"} | TEACHER
+
+
+def distil(workspace, save_dir, criterion, *args, **kwargs):
+    return inprocess.train(
+        workspace.data, save_dir, "--task", "distill_translation", "--criterion", criterion,
+        "--teacher-paths", workspace.teachers, "--update-freq", 2, *args, **kwargs,
+    )  # fmt: skip
+
+
+def logged(workspace, name, kind):
+    lines = [line.split(" | ")[-1] for line in workspace.log(name).splitlines()]
+    return [
+        {key.replace(f"{kind}_", "", 1): value for key, value in json.loads(line).items()}
+        for line in lines
+        if line.startswith("{") and f'"{kind}_loss"' in line
+    ]
+
+
+def strip(values, prefix):
+    return {key.replace(prefix, "", 1): value for key, value in values.items()}
+
+
+@pytest.mark.parametrize("name", ["pd_send2", "send"])
+@pytest.mark.parametrize("kind", ["train", "valid"])
+def test_every_epoch_logs_every_measure(workspace, name, kind):
+    expected = COMMON | (STUDENT if name == "pd_send2" else {"student_total"})
+    epochs = logged(workspace, name, kind)
+    assert len(epochs) > 10
+    for values in epochs:
+        assert expected <= values.keys()
+        assert all(math.isfinite(float(values[key])) for key in expected)
+    assert not {key for key in epochs[0] if key.startswith("student_")} - expected
+
+
+@pytest.mark.parametrize("name", ["pd_send2", "send"])
+def test_students_approach_their_teacher(workspace, name):
+    epochs = logged(workspace, name, "valid")
+    assert float(epochs[-1]["loss"]) < float(epochs[0]["loss"]) - 0.5
+    assert float(epochs[-1]["ppl"]) < float(epochs[0]["ppl"]) / 4
+
+
+@pytest.mark.parametrize("name", ["pd_send2", "send"])
+def test_validation_logs_what_the_formulas_give(workspace, name):
+    student = load(workspace.root / name / "checkpoint_last.pt").double()
+    members = [load(workspace.transformer).double(), load(workspace.lstm).double()]
+    sample = batch(inprocess.task_for(workspace.data), "valid")
+    sums = naive.logged_sums(name, student, members, sample, offset=1.0)
+    values = logged(workspace, name, "valid")[-1]
+    for key in COMMON | STUDENT:
+        if key == "ppl" or key not in sums:
+            continue
+        mean = sums[key] / sums["ntokens"]
+        if key == "nll_loss":
+            mean /= math.log(2)
+        assert float(values[key]) == pytest.approx(mean, rel=1e-4, abs=6e-4), key
+    nll = sums["nll_loss"] / sums["ntokens"]
+    assert float(values["ppl"]) == pytest.approx(math.exp(nll), rel=2e-3)
+
+
+@pytest.mark.parametrize("criterion", ["pd_send2", "send", "send2", "pd_send2_forward"])
+def test_criterions_train(workspace, tmp_path, criterion):
+    offset = [] if criterion == "send" else ["--offset", 0.5]
+    logs = distil(workspace, tmp_path, criterion, *offset, updates=6)
+    values = strip(logs.valid[-1], "valid_")
+    expected = COMMON | (STUDENT if criterion != "send" else {"student_total"})
+    assert expected <= values.keys()
+    assert all(math.isfinite(v) for v in values.values())
+    assert values["num_updates"] == 6
+    saved = inprocess.state(tmp_path / "checkpoint_last.pt")["task_state"]
+    assert saved == {"prior_network": None if criterion == "send" else {"offset": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("args", "bf16"),
+    [
+        # flat gradients ask for a GPU, in fairseq itself
+        (["--fp16", "--fp16-no-flatten-grads"], False),
+        (["--memory-efficient-fp16"], False),
+        (["--fp16-no-flatten-grads"], True),
+        (["--teacher-dtype", "bfloat16"], False),
+        (["--fp16", "--fp16-no-flatten-grads", "--teacher-dtype", "float32"], False),
+    ],
+)
+def test_number_types(workspace, tmp_path, args, bf16):
+    wide = distil(workspace, tmp_path / "wide", "pd_send2", updates=3)
+    narrow = distil(workspace, tmp_path / "narrow", "pd_send2", *args, updates=3, bf16=bf16)
+    for key, value in wide.valid[-1].items():
+        if "wps" not in key:
+            assert narrow.valid[-1][key] == pytest.approx(value, rel=0.02, abs=0.02), key
+    weights = inprocess.state(tmp_path / "narrow" / "checkpoint_last.pt")["model"].values()
+    assert all(torch.isfinite(w).all() for w in weights)
+
+
+def test_validation_bleu_goes_along(workspace, tmp_path):
+    logs = distil(
+        workspace, tmp_path, "pd_send2", "--eval-bleu", "--eval-bleu-args",
+        '{"beam": 2, "max_len_b": 10}', "--best-checkpoint-metric", "bleu",
+        "--maximize-best-checkpoint-metric", updates=2,
+    )  # fmt: skip
+    assert math.isfinite(logs.valid[-1]["valid_bleu"])
+
+
+def test_a_task_with_an_ordinary_criterion_needs_no_teacher(workspace, tmp_path):
+    logs = inprocess.train(
+        workspace.data, tmp_path, "--task", "distill_translation",
+        "--criterion", "label_smoothed_cross_entropy",
+    )  # fmt: skip
+    assert math.isfinite(logs.valid[-1]["valid_loss"])
+    saved = inprocess.state(tmp_path / "checkpoint_last.pt")["task_state"]
+    assert saved == {"prior_network": None}
+
+
+@pytest.mark.parametrize("arch", ["lstm", "fconv"])
+def test_other_architectures_become_students(workspace, tmp_path, arch):
+    logs = distil(workspace, tmp_path, "pd_send2", "--arch", arch)
+    assert math.isfinite(logs.valid[-1]["valid_student_rmi"])
