@@ -18,14 +18,14 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.8",
+    python_requires=">=3.9",
     packages=find_packages(include=["fairseq_pdd", "fairseq_pdd.*"]),
     package_data={"fairseq_pdd": ["py.typed"]},
     install_requires=[
         # the module `fairseq`; official fairseq 0.12.2 stops at Python 3.10
         "fairseq-fixed>=0.12.3.1; python_version >= '3.11'",
         "fairseq>=0.12.2; python_version < '3.11'",
-        "torch>=2.4",
+        "torch>=2.6",  # the first whose torch.load is safe by default, which fairseq relies on
         "numpy",
         "sacrebleu>=2",
         "scikit-learn",

@@ -10,17 +10,17 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
+MEMBERS=4
 case $SCALE in
   small)   PAIRS=5000  MAX_WORDS=14 EVAL=200  EPOCHS=5  STUDENT_EPOCHS=2 BEAM=1 EVALUATED=1 ;;
   default) PAIRS=20000 MAX_WORDS=14 EVAL=600  EPOCHS=6  STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
   large)   PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
-  smoke)   PAIRS=500   MAX_WORDS=14 EVAL=40   EPOCHS=1  STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1 ;;
+  smoke)   PAIRS=500   MAX_WORDS=14 EVAL=40   EPOCHS=1  STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1 MEMBERS=2 ;;
   *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
-MEMBERS=4
 SRC=${SRC:-en} TGT=${TGT:-de}
 WORK=${WORK:-examples/quickstart/work/$SCALE}
-BIN=.venv/bin
+BIN=${BIN:-.venv/bin}
 HERE=examples/quickstart
 PLUGIN="--user-dir fairseq_pdd"
 

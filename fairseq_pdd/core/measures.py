@@ -80,9 +80,9 @@ def _dirichlet_rows(logits: Tensor, offset: float) -> Tuple[Tensor, Tensor, Tens
     total = -torch.where(c.m > 0, c.m * c.log_m, torch.zeros_like(c.m)).sum(-1, keepdim=True)
     # Two forms of the same quantity: information is a difference of entropies only while it is
     # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
-    data = digamma(c.a0 + 1) - (c.m * digamma(c.a.clamp(max=1) + 1)).sum(-1, keepdim=True)
-    series = digamma_information(c.a, c.log_a).sum(-1, keepdim=True)
-    series = (series - digamma_information(c.a0, c.log_a0)) * c.inverse_a0
+    each, whole = digamma_information(c.a, c.log_a), digamma_information(c.a0, c.log_a0)
+    data = whole.digamma_next - (c.m * each.digamma_next).sum(-1, keepdim=True)
+    series = (each.information.sum(-1, keepdim=True) - whole.information) * c.inverse_a0
     information = torch.where(c.a0 < 1, total - data, series).clamp(min=0)
     epkl = (logits.shape[-1] - 1) * c.inverse_a0
     return total.squeeze(-1), torch.minimum(information, total).squeeze(-1), epkl.squeeze(-1)

@@ -21,15 +21,16 @@ and :math:`c_0 = 1 - S\psi'(S + \delta K)`, is
 the cross-entropy gradient with small corrections; it is 0 at :math:`e = \hat\beta_0\hat\pi`.
 """
 
+import math
 from functools import partial
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class, check_per_row
 from ._rowwise import rowwise_loss
-from .special import digamma_series, entropy_term, shift, trigamma_ratio
+from .special import digamma_series, entropy_term, log_shifted, shift, trigamma_ratio
 
 
 def reverse_kl_proxy_dirichlet(
@@ -63,17 +64,39 @@ def reverse_kl_proxy_dirichlet(
     return rowwise_loss(kernel, logits, mean_probs, inverse_precision)
 
 
-def _reverse_kl_rows(
-    z: Tensor, mean: Tensor, lam: Tensor, want_grad: bool, offset: float
-) -> Tuple[Tensor, Optional[Tensor]]:
+class _Totals(NamedTuple):
+    """What the classes of a row need to know of each other, each ``[N, 1]``."""
+
+    top: Tensor
+    """Largest logit."""
+    share: Tensor
+    """Largest probability p."""
+    remainder: Tensor
+    """1 - p for one class of the largest logit, exact however small."""
+    dominant: Tensor
+    """The logit of a class that has most of a large S; infinite where there is none."""
+    reference: Tensor
+    """What logarithms are relative to."""
+    digamma0: Tensor
+    """ψ(α₀), relative."""
+    prior0: Tensor
+    """h(α₀) + (K - 1)ψ(α₀)."""
+    q0: Tensor
+    c0: Tensor
+    sc0: Tensor
+    """S·c₀."""
+
+
+def _totals(z: Tensor, offset: float) -> _Totals:
     k = z.shape[-1]
     top = z.amax(dim=-1, keepdim=True)
     is_top = z == top
-    e, relative = z.exp(), (z - top).exp()
-    total = e.sum(dim=-1, keepdim=True)
     # Σ exp(z - top) without the 1 of one top class: what is left beside it stays exact
     ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
-    others = ties + torch.where(is_top, torch.zeros_like(z), relative).sum(dim=-1, keepdim=True)
+    others = torch.where(is_top, torch.zeros_like(z), (z - top).exp())
+    others = ties + others.sum(dim=-1, keepdim=True)
+    share = 1 / (1 + others)
+    total = top.exp() * (1 + others)
 
     # Logarithms relative to a common reference and by log1p, so that ψ(α₀) - ψ(α_k) keeps its
     # relative accuracy when one class has nearly everything.
@@ -81,33 +104,53 @@ def _reverse_kl_rows(
     alpha0 = shift(total + offset * k)
     rest = torch.where(top > 0, others, total - 1) + (offset * k) * (-reference).exp()
     log_y0 = torch.where(alpha0.is_small, alpha0.y.log() - reference, rest.log1p())
-    alpha = shift(e + offset)
-    by_logit = (z > 0) & ~alpha.is_small
-    log_y = torch.where(by_logit, z, torch.zeros_like(z)) - reference
-    log_y = log_y + torch.where(by_logit, offset / e, alpha.y - 1).log1p()
     digamma0 = log_y0 + digamma_series(alpha0)
+    ratio = trigamma_ratio(total, offset * k)
+    dominates = (others < 1) & (ratio.complement < 0.5)
+    return _Totals(
+        top=top,
+        share=share,
+        remainder=others * share,
+        dominant=torch.where(dominates, top, torch.full_like(top, math.inf)),
+        reference=reference,
+        digamma0=digamma0,
+        prior0=entropy_term(alpha0, log_y0 + reference) + (k - 1) * (digamma0 + reference),
+        q0=ratio.ratio,
+        c0=ratio.complement,
+        sc0=ratio.scaled_complement,
+    )
 
-    gap = digamma0 - (log_y + digamma_series(alpha))  # ψ(α₀) - ψ(α_k) ≥ 0
-    prior = entropy_term(alpha0, log_y0 + reference) + (k - 1) * (digamma0 + reference)
-    prior = prior - entropy_term(alpha, log_y + reference).sum(dim=-1, keepdim=True)
-    if offset != 1.0:
-        prior = prior + (offset - 1.0) * gap.sum(dim=-1, keepdim=True)
+
+def _reverse_kl_rows(
+    z: Tensor, mean: Tensor, lam: Tensor, want_grad: bool, offset: float
+) -> Tuple[Tensor, Optional[Tensor]]:
+    return _classes(z, mean, lam, _totals(z, offset), want_grad, offset)
+
+
+def _classes(
+    z: Tensor, mean: Tensor, lam: Tensor, rows: _Totals, want_grad: bool, offset: float
+) -> Tuple[Tensor, Optional[Tensor]]:
     lam = lam.unsqueeze(-1)
-    loss = ((mean * gap).sum(dim=-1, keepdim=True) + lam * prior).squeeze(-1)
+    e = z.exp()
+    alpha = shift(e + offset)
+    major, minor = log_shifted(alpha, e, z, offset)
+    log_y = (major - rows.reference) + minor
+    gap = rows.digamma0 - (log_y + digamma_series(alpha))  # ψ(α₀) - ψ(α_k) ≥ 0
+    weight = mean if offset == 1.0 else mean + lam * (offset - 1.0)
+    # one sum for all that depends on a class, so that a compiler needs one loop for it
+    of_classes = weight * gap - lam * entropy_term(alpha, log_y + rows.reference)
+    loss = (of_classes.sum(dim=-1, keepdim=True) + lam * rows.prior0).squeeze(-1)
     if not want_grad:
         return loss, None
 
-    share = 1 / (1 + others)
-    p = relative * share
-    # a class that has nearly everything, without the rounding of 1 - (1 - tiny)
-    dominates = is_top & (others < 1)
-    difference = torch.where(dominates, (1 - mean) - others * share, p - mean)
+    p = (z - rows.top).exp() * rows.share
     q, c, ec = trigamma_ratio(e, offset)
-    q0, c0, sc0 = trigamma_ratio(total, offset * k)
-    # the same gradient in the complements where those are small, else in the ratios
+    # a dominant class without the rounding of 1 - (1 - tiny)
     grad = torch.where(
-        (c < 0.5) & (c0 < 0.5),
-        difference - p * c0 + mean * c,
-        p * q0 - mean * q,
-    ) + lam * torch.where(c < 0.5, p * sc0 - ec, e * (q - q0))
+        z == rows.dominant,
+        (1 - mean) - rows.remainder - p * rows.c0 + mean * c,
+        p * rows.q0 - mean * q,
+    )
+    # the same difference in the complements where those are small, else in the ratios
+    grad = grad + lam * torch.where(c < 0.5, p * rows.sc0 - ec, e * (q - rows.q0))
     return loss, grad

@@ -66,7 +66,7 @@ def shift(x: Tensor) -> Shifted:
     for x_i, u, product_i in _strides(low):
         product = product * product_i
         # 1/x + 1/(x+3) and 1/(x+1) + 1/(x+2)
-        digamma_sum = digamma_sum + (2 * x_i + 3) * (2 * u + 2) / product_i
+        digamma_sum = digamma_sum + (2 * x_i + 3) * (2 * u + 2) * product_i.reciprocal()
     zero = torch.zeros_like(x)
     return Shifted(
         is_small=is_small,
@@ -75,6 +75,35 @@ def shift(x: Tensor) -> Shifted:
         digamma_sum=torch.where(is_small, digamma_sum, zero),
         x_if_small=low,
     )
+
+
+def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
+    """ln y for ``shifted = shift(x + offset)``, in two terms: the second one is at most 0.7.
+
+    Without a logarithm, which would cost as much as all the rest, and relatively exact where
+    ln y is ln x but for a tiny offset: each case is that of a number between ½ and 2 (or 1½).
+    """
+    n = shift_amount(x)
+    # ln(y / b) = 2 artanh((y - b) / (y + b))
+    b = math.sqrt(2) * n
+    small, large = shifted.is_small, torch.full_like(x, math.log(b))
+    major = torch.where(small, large, log_x)
+    numerator = torch.where(small, shifted.y - b, torch.full_like(x, offset))
+    denominator = torch.where(small, shifted.y + b, 2 * x + offset)
+    bound = max((math.sqrt(2) - 1) / (math.sqrt(2) + 1), offset / (2 * n - offset))
+    if offset > n / 2:
+        mostly_offset = ~small & (x < offset)
+        major = torch.where(mostly_offset, torch.full_like(x, math.log(offset)), major)
+        numerator = torch.where(mostly_offset, x, numerator)
+        denominator = torch.where(mostly_offset, 2 * offset + x, denominator)
+        bound = 1 / 3
+    t = numerator / denominator
+    terms = math.ceil(math.log(torch.finfo(x.dtype).eps / 8) / (2 * math.log(bound)))
+    square = t * t
+    result = torch.full_like(x, 2 / (2 * terms - 1))
+    for i in range(terms - 2, -1, -1):
+        result = result * square + 2 / (2 * i + 1)
+    return major, result * t
 
 
 def _series(coefficients: Sequence[float], w: Tensor) -> Tensor:
@@ -149,7 +178,8 @@ def trigamma_ratio(x: Tensor, offset: float) -> TrigammaRatio:
     for _, u, product in _strides(a.clamp(max=n)):
         # 1/x² + 1/(x+3)² and 1/(x+1)² + 1/(x+2)², of which each numerator is a sum of squares
         squares = (2 * u + 9) * (u + 2) * (u + 2) + (2 * u + 5) * u * u
-        trigamma = trigamma + squares / (product * product)
+        inverse = product.reciprocal()
+        trigamma = trigamma + squares * inverse * inverse
     direct = low * trigamma
 
     # of two forms of x/y the one in which nothing cancels
@@ -162,14 +192,25 @@ def trigamma_ratio(x: Tensor, offset: float) -> TrigammaRatio:
     )
 
 
-def digamma_information(x: Tensor, log_x: Tensor) -> Tensor:
-    r""":math:`u(x) = x\,[\psi(x + 1) - \ln x]` for ``x ≥ 0``; rises from 0 to ½."""
+class DigammaInformation(NamedTuple):
+    r""":math:`\psi(x + 1)` and :math:`u(x) = x\,[\psi(x + 1) - \ln x]`, which rises from 0 to ½."""
+
+    digamma_next: Tensor
+    """Of the smaller of x and n."""
+    information: Tensor
+
+
+def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
+    """:class:`DigammaInformation` for ``x ≥ 0``."""
     n = shift_amount(x)
-    is_small = x < n
     low = x.clamp(max=n)
-    shifted = shift(low + 1)
+    digamma_next = digamma(low + 1)
     # at x = 0 the product is 0, although the logarithm is infinite
     log_low = torch.where(x > 0, log_x, torch.zeros_like(log_x))
-    direct = low * (shifted.y.log() + digamma_series(shifted) - log_low)
     w = x.reciprocal()
-    return torch.where(is_small, direct, 0.5 - w * _series(_DIGAMMA, w))
+    return DigammaInformation(
+        digamma_next=digamma_next,
+        information=torch.where(
+            x < n, low * (digamma_next - log_low), 0.5 - w * _series(_DIGAMMA, w)
+        ),
+    )

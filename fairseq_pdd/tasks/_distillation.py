@@ -174,24 +174,30 @@ class DistillationTaskMixin(_Task):
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
         """Load a split, which must exist and hold something."""
+        empty = UsageError(
+            f"subset '{split}' of {self.cfg.data} is empty: check the text that it was binarised "
+            "from"
+        )
+        if self._has_no_bytes(split):  # fairseq could not map such a file into memory
+            raise empty
         try:
             super().load_dataset(split, *args, **kwargs)
-            empty = len(self.dataset(split)) == 0
         except FileNotFoundError as error:
             raise UsageError(
                 f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
                 "train, valid, test, test1, …)"
             ) from error
-        except ValueError as error:
-            # fairseq maps the file into memory, which a file of no bytes does not allow
-            if "empty file" not in str(error):
-                raise
-            empty = True
-        if empty:
-            raise UsageError(
-                f"subset '{split}' of {self.cfg.data} is empty: check the text that it was "
-                "binarised from"
-            )
+        if len(self.dataset(split)) == 0:
+            raise empty
+
+    def _has_no_bytes(self, split: str) -> bool:
+        languages = getattr(self.cfg, "source_lang", None), getattr(self.cfg, "target_lang", None)
+        for folder in utils.split_paths(self.cfg.data):
+            for source, target in (languages, languages[::-1]):
+                path = os.path.join(folder, f"{split}.{source}-{target}.{source}.bin")
+                if os.path.isfile(path) and os.path.getsize(path) == 0:
+                    return True
+        return False
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Return fairseq's iterator; for the subset of fairseq-generate also prepare its output."""
@@ -306,8 +312,9 @@ def _forget_teacher_paths(cfg: DictConfig) -> None:
     """
     cfg.teacher_paths = None
     parent = cfg._get_parent()
-    names = parent if isinstance(parent, DictConfig) else ()
-    for section in [parent[name] for name in names if not OmegaConf.is_missing(parent, name)]:
+    if not isinstance(parent, DictConfig):
+        return
+    for section in [parent[name] for name in parent if not OmegaConf.is_missing(parent, name)]:
         if isinstance(section, Namespace) or (
             isinstance(section, DictConfig) and "teacher_paths" in section
         ):

@@ -93,8 +93,11 @@ def _read(path: str) -> Dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """What an exception says, on one short line."""
-    # torch wraps what it found in advice on how to load unsafely
-    text = str(error).rpartition("WeightsUnpickler error:")[2].partition("Please file an issue")[0]
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        # torch wraps what it found in advice on how to load unsafely
+        text = text.partition("Check the documentation")[0].strip().rpartition("\n")[2]
+        text = text.partition("Please use")[0].rpartition("WeightsUnpickler error:")[2]
     return " ".join(f"{type(error).__name__}: {text}".split())[:300]
 
 

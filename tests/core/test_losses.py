@@ -75,6 +75,7 @@ def test_targets_are_constants(loss_fn):
     assert logits.grad is not None
     assert mean.grad is None
     assert lam.grad is None
+    assert not loss_fn(logits.detach(), mean, lam).requires_grad
 
 
 @all_losses

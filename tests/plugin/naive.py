@@ -1,6 +1,5 @@
 """Textbook formulas in float64, one position at a time: the truth for the plugin's tests."""
 
-import copy
 import math
 from typing import Any, Dict, List, Tuple
 
@@ -96,7 +95,7 @@ def logged_sums(
 def decode(model: Any, source: Tensor, target: Tensor) -> Tensor:
     """Logits ``[L, K]`` along a target, step by step with fairseq's incremental decoding."""
     inputs = net_input(source, target)
-    model = copy.deepcopy(model).double().eval()
+    model = model.double().eval()  # in place
     with torch.no_grad():
         encoded = model.encoder(inputs["src_tokens"], src_lengths=inputs["src_lengths"])
         previous, state, steps = inputs["prev_output_tokens"], {}, []

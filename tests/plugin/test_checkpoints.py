@@ -101,7 +101,9 @@ def test_translates_when_the_teachers_are_gone(workspace, tmp_path):
     distil(workspace, tmp_path, teachers=":".join(map(str, teachers)))
     for teacher in teachers:
         teacher.unlink()
-    output = inprocess.generate(workspace.data, tmp_path / "checkpoint_last.pt", "--max-len-b", 9)
+    student = tmp_path / "checkpoint_last.pt"
+    assert not [s for s in strings(state(student)) if "one.pt" in s]
+    output = inprocess.generate(workspace.data, student, "--max-len-b", 9)
     assert any(line.startswith("U-") for line in output)
 
 

@@ -43,14 +43,14 @@ def test_dirichlet(task, model, shifted, offset):
 
 
 @pytest.mark.parametrize(("shifted", "offset"), [(False, 0.0), (True, 0.7)])
-def test_score(task, model, shifted, offset):
+def test_score(workspace, task, model, shifted, offset):
     sample = batch(task, "valid", range(3))
     references = [row[row.ne(naive.PAD)] for row in sample["target"]]
     hypotheses = [[references[0]], [references[1], references[2]], []]
     scored = PriorNetwork(model, 0.7, shifted).score(sample, hypotheses, naive.PAD, naive.EOS)
     assert [len(s) for s in scored] == [1, 2, 0]
     source = sample["net_input"]["src_tokens"][1]
-    logits = naive.decode(model, source[source.ne(naive.PAD)], references[2])
+    logits = naive.decode(load(workspace.pd_send2), source[source.ne(naive.PAD)], references[2])
     lists, means = naive.columns(naive.student_scores(logits, references[2], offset))
     for name, value in means.items():
         assert scored[1][1]["sequence"][name] == pytest.approx(value, rel=1e-4, abs=1e-5)

@@ -131,3 +131,10 @@ def test_a_task_with_an_ordinary_criterion_needs_no_teacher(workspace, tmp_path)
 def test_other_architectures_become_students(workspace, tmp_path, arch):
     logs = distil(workspace, tmp_path, "pd_send2", "--arch", arch)
     assert math.isfinite(logs.valid[-1]["valid_student_rmi"])
+
+
+def test_epochs_shorter_than_the_log_interval_still_log_measures(workspace, tmp_path):
+    logs = distil(workspace, tmp_path, "pd_send2", "--log-interval", 1000, updates=10)
+    assert len(logs.train) > 1
+    for epoch in logs.train:
+        assert all(math.isfinite(epoch[f"train_{name}"]) for name in COMMON | STUDENT)

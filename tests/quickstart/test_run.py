@@ -1,0 +1,97 @@
+"""The quickstart from its first to its last stage, on text of one's own and next to no training."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = REPOSITORY / "examples" / "quickstart" / "run.sh"
+COLUMNS = {"BLEU", "NLL", "NLL Ens-Pred", "ood_permuted total", "ood_permuted rmi"}
+
+
+def write_text(folder: Path) -> None:
+    folder.mkdir()
+    rng = random.Random(0)
+    words = [a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "rstz"]
+    for split, size in (("train", 400), ("valid", 40), ("test", 40)):
+        sources = [" ".join(rng.choices(words, k=rng.randint(3, 8))) for _ in range(size)]
+        (folder / f"{split}.en").write_text("".join(f"{s}\n" for s in sources))
+        targets = (" ".join(w[::-1] for w in s.split()) for s in sources)
+        (folder / f"{split}.de").write_text("".join(f"{t}\n" for t in targets))
+
+
+def run(own: Path, work: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work), **settings}
+    # the script takes its commands from .venv, here from wherever the tests run
+    environment["BIN"] = str(Path(sys.executable).parent)
+    return subprocess.run(
+        ["bash", str(RUN)], env=environment, capture_output=True, text=True, timeout=900
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("quickstart")
+    write_text(root / "own")
+    result = run(root / "own", root / "work")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return root, result
+
+
+def test_every_system_has_every_column(finished: Any) -> None:
+    root, _ = finished
+    measured = json.loads((root / "work" / "table.json").read_text())
+    assert set(measured) == {"single", "ensemble", "send", "pd_send2"}
+    for system, rows in measured.items():
+        for row in rows:
+            assert set(row) == COLUMNS
+            knowledge = row["ood_permuted rmi"]
+            # an ordinary model has no knowledge uncertainty
+            assert (knowledge is None) == (system in ("single", "send"))
+            assert row["NLL"] > 0
+            assert 0 <= row["ood_permuted total"] <= 100
+
+
+def test_the_table_is_printed_and_kept(finished: Any) -> None:
+    root, result = finished
+    table = (root / "work" / "table.md").read_text()
+    assert table in result.stdout
+    assert "PD-SEnD²" in table
+    assert "|version:" in table  # sacreBLEU's signature
+    assert (root / "work" / "ood.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_does_nothing_again(finished: Any) -> None:
+    root, _ = finished
+    logs = sorted((root / "work" / "logs").iterdir())
+    before = [path.stat().st_mtime_ns for path in logs]
+    result = run(root / "own", root / "work")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert [path.stat().st_mtime_ns for path in logs] == before
+
+
+def test_a_failed_command_is_named_with_its_log(finished: Any, tmp_path: Path) -> None:
+    root, _ = finished
+    work = tmp_path / "work"
+    subprocess.run(["cp", "-r", str(root / "work"), str(work)], check=True)
+    for name in ("member1", "send", "ensemble-test"):
+        (work / "done" / name).unlink()
+    (work / "bin" / "dict.en.txt").unlink()
+    result = run(root / "own", work)
+    assert result.returncode != 0
+    assert f"error: 'member1' failed; all of its output is in {work}/logs/member1.log" in (
+        result.stderr
+    )
+
+
+def test_without_data_one_line_tells_what_to_do(tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere", tmp_path / "work")
+    assert result.returncode == 2
+    assert "nowhere" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr

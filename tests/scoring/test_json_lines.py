@@ -1,0 +1,125 @@
+"""JSON lines: fields, numbers, text, and files that are whole or not there."""
+
+import json
+import math
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairseq_pdd.errors import UsageError
+from fairseq_pdd.scoring import JsonLinesWriter, StdoutWriter, make_record
+from fairseq_pdd.scoring.records import dumps
+
+SCORES = {"log_prob": -1.5, "sequence": {"total": 0.5}, "token": {"total": [0.25, 0.75]}}
+
+
+def record(**changes):
+    made = make_record(3, 1, "a b", "c", "d", ["d", "</s>"], SCORES)
+    return {**made, **changes}
+
+
+def test_fields_and_their_order():
+    assert json.loads(dumps(record())) == {
+        "id": 3,
+        "rank": 1,
+        "source": "a b",
+        "reference": "c",
+        "hypothesis": "d",
+        "tokens": ["d", "</s>"],
+        **SCORES,
+    }
+    assert list(record()) == [
+        "id", "rank", "source", "reference", "hypothesis", "tokens", "log_prob", "sequence",
+        "token",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_has_no_number_for_is_null(value):
+    line = dumps(record(log_prob=value, token={"epkl": [1.0, value], "rmi": None}))
+    loaded = json.loads(line, parse_constant=pytest.fail)
+    assert loaded["log_prob"] is None
+    assert loaded["token"] == {"epkl": [1.0, None], "rmi": None}
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_numbers_keep_what_float32_tells(value):
+    loaded = json.loads(dumps({"x": value}))["x"]
+    assert loaded == pytest.approx(value, rel=1e-6, abs=0)
+
+
+@given(st.text())
+def test_any_text_survives_on_one_line(text):
+    line = dumps(record(hypothesis=text))
+    assert "\n" not in line
+    assert "\r" not in line
+    assert json.loads(line)["hypothesis"] == text
+
+
+def test_letters_are_written_as_such():
+    assert "größe 日本" in dumps(record(hypothesis="größe 日本"))
+
+
+def test_integers_and_booleans_are_left_alone():
+    assert dumps({"id": 123456789, "flag": True}) == '{"id": 123456789, "flag": true}'
+
+
+def test_file_appears_when_closed(tmp_path):
+    path = tmp_path / "new" / "folder" / "out.jsonl"
+    writer = JsonLinesWriter(str(path))
+    writer.write(record(id=0))
+    writer.write(record(id=1, hypothesis="größe"))
+    assert not path.exists()
+    writer.close()
+    assert [json.loads(line)["id"] for line in path.read_text("utf-8").splitlines()] == [0, 1]
+    assert os.listdir(path.parent) == ["out.jsonl"]
+
+
+def test_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with JsonLinesWriter("out.jsonl") as writer:
+        writer.write(record())
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("older\n")
+
+    def die():
+        with JsonLinesWriter(str(path)) as writer:
+            writer.write(record())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die()
+    assert path.read_text() == "older\n"
+    with JsonLinesWriter(str(path)) as writer:
+        writer.write(record())
+    assert json.loads(path.read_text()) == record()
+
+
+def test_a_record_that_cannot_be_written_leaves_no_file(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(TypeError), JsonLinesWriter(str(path)) as writer:
+        writer.write(record(source=object()))
+    assert not path.exists()
+
+
+def test_paths_that_cannot_be_written(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        JsonLinesWriter(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"):
+        JsonLinesWriter(str(tmp_path / "file" / "out.jsonl"))
+
+
+def test_standard_output(capsys):
+    writer = StdoutWriter()
+    writer.write(record(id=12))
+    writer.close()
+    name, _, text = capsys.readouterr().out.partition("\t")
+    assert name == "U-12"
+    assert json.loads(text) == record(id=12)
