@@ -10,12 +10,16 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=4
+MEMBERS=4 VOCABULARY=4000 BATCH=2000 WARMUP=400
 case $SCALE in
-  small)   PAIRS=5000  MAX_WORDS=14 EVAL=200  EPOCHS=5  STUDENT_EPOCHS=2 BEAM=1 EVALUATED=1 ;;
-  default) PAIRS=20000 MAX_WORDS=14 EVAL=600  EPOCHS=6  STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
-  large)   PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
-  smoke)   PAIRS=500   MAX_WORDS=14 EVAL=40   EPOCHS=1  STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1 MEMBERS=2 ;;
+  small)
+    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=5 STUDENT_EPOCHS=2 BEAM=1 EVALUATED=1
+    VOCABULARY=2000 BATCH=1000 WARMUP=200 ;;
+  default) PAIRS=20000 MAX_WORDS=14 EVAL=600 EPOCHS=6 STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
+  large) PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
+  smoke)
+    PAIRS=500 MAX_WORDS=14 EVAL=40 EPOCHS=1 STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1
+    MEMBERS=2 VOCABULARY=500 ;;
   *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
 SRC=${SRC:-en} TGT=${TGT:-de}
@@ -73,7 +77,8 @@ SETS=(test)
 for path in "$WORK"/text/ood_*."$SRC"; do SETS+=("$(basename "$path" ".$SRC")"); done
 
 say "2. subwords and binarisation"
-job subwords 'error' $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" --languages $SRC $TGT
+job subwords 'error' $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" --languages $SRC $TGT \
+  --vocabulary $VOCABULARY
 prefixes=$(printf "$WORK/spm/%s," "${SETS[@]}")
 job preprocess 'sents' $BIN/fairseq-preprocess --source-lang $SRC --target-lang $TGT \
   --trainpref "$WORK/spm/train" --validpref "$WORK/spm/valid" --testpref "${prefixes%,}" \
@@ -91,14 +96,16 @@ TRAIN=($DEVICE --arch transformer_iwslt_de_en --share-all-embeddings
   --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 512
   --decoder-layers 2 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512
   --dropout 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0
-  --max-tokens 2000 --no-epoch-checkpoints --no-progress-bar --log-interval 50)
+  --max-tokens $BATCH --no-epoch-checkpoints --no-progress-bar --log-interval 50)
 
 say "3. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
+  # the plugin is here for resuming only: since torch 2.6 fairseq cannot load its own checkpoints
+  # unless their one type beyond tensors is allowed
   background "member$seed" "valid on" \
-    $BIN/fairseq-train "$WORK/bin" "${TRAIN[@]}" \
+    $BIN/fairseq-train "$WORK/bin" $PLUGIN "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
-      --lr 4e-3 --lr-scheduler inverse_sqrt --warmup-updates 400 \
+      --lr 4e-3 --lr-scheduler inverse_sqrt --warmup-updates $WARMUP \
       --max-epoch $EPOCHS --seed "$seed" --save-dir "$WORK/member$seed"
 done
 finish

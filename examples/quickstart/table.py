@@ -18,7 +18,7 @@ from fairseq_pdd import __version__
 from fairseq_pdd.assess import Record, best, negative_log_likelihood, read_records, roc_auc
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 TOTAL, KNOWLEDGE = "total", "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}

@@ -1,59 +1,110 @@
-"""The one autograd function behind the losses that have a closed-form gradient.
+"""Functions of rows, and the one autograd function behind the losses.
 
-A loss of this package is a function of rows: it maps the logits of some positions and their
-teacher targets to one value a position and, computed along with it, to the gradient. Such a
-function (a *row kernel*) is evaluated here chunk by chunk, so working memory does not grow
-with the batch, and the only thing kept for the backward is the finished gradient.
+A loss of this package maps the logits of some positions and their teacher targets to one value
+a position and, computed along with it, to the gradient. Such a *row kernel* is made of
+functions of rows, which are evaluated chunk by chunk, so working memory does not grow with the
+batch; the only thing kept for the backward is the finished gradient.
 """
 
+import functools
 from typing import Any, Callable, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# (logits [N, K], *targets [N, ...], want_grad) -> (loss [N], grad [N, K] or None)
-RowKernel = Callable[..., Tuple[Tensor, Optional[Tensor]]]
+from . import _compile
+
+# (logits [N, K], *targets [N, ...], grad) -> loss [N]; the gradient is written to ``grad``
+# [N, K] unless that is None
+RowKernel = Callable[..., Tensor]
 
 # elements of a chunk: on a CPU what stays in its cache, elsewhere enough to fill the device
 _CHUNK_ELEMENTS = {"cpu": 1 << 17}
 _CHUNK_ELEMENTS_DEFAULT = 1 << 24
+# a compiled function has hardly any temporaries, and every call its overhead
+_COMPILED_CHUNK_ELEMENTS = 1 << 22
+
+
+class RowFunction:
+    """A function of the rows of its tensors, to be applied to any number of them.
+
+    The wrapped function maps tensors ``[n, ...]`` (or None) to a tensor ``[n, ...]`` or a tuple
+    of them and may write to its arguments; keyword arguments are constants. It is given float32
+    (float64 if the first tensor is) whatever the input, and no gradient is recorded.
+    """
+
+    def __init__(self, function: Callable[..., Any], compilable: bool) -> None:
+        functools.update_wrapper(self, function)
+        self._eager = function
+        self._compiled = _compile.Compiled(function) if compilable else None
+
+    @torch.no_grad()
+    def __call__(self, first: Tensor, *others: Optional[Tensor], **constants: Any) -> Any:
+        """Apply the function to all rows; ``first`` is ``[N, K]``."""
+        dtype = compute_dtype(first)
+        run, elements = self._eager, None
+        if self._compiled is not None and _compile.is_worthwhile(first):
+            run, elements = self._compiled, _COMPILED_CHUNK_ELEMENTS
+        parts = []
+        with torch.autocast(first.device.type, enabled=False):
+            for rows in row_chunks(first, elements):
+                chunk = [
+                    arg if arg is None else arg.detach()[rows].to(dtype) for arg in (first, *others)
+                ]
+                parts.append(run(*chunk, **constants))
+        if len(parts) == 1:
+            return parts[0]
+        if isinstance(parts[0], tuple):
+            return tuple(torch.cat(results) for results in zip(*parts))
+        return torch.cat(parts)
+
+
+def row_function(compilable: bool = False) -> Callable[[Callable[..., Any]], RowFunction]:
+    """Decorator for :class:`RowFunction`."""
+    return functools.partial(RowFunction, compilable=compilable)
 
 
 class _RowwiseLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: RowKernel, logits: Tensor, *targets: Tensor) -> Tensor:
-        want_grad = ctx.needs_input_grad[1]
-        dtype = compute_dtype(logits)
-        losses = logits.new_empty(logits.shape[0], dtype=dtype)
-        # float32 also for float16 logits: before loss scaling the tail of it would underflow
-        grads = torch.empty_like(logits, dtype=dtype) if want_grad else None
-        for chunk in row_chunks(logits):
-            loss, grad = kernel(
-                logits[chunk].to(dtype), *(t[chunk].to(dtype) for t in targets), want_grad
-            )
-            losses[chunk] = loss
-            if grads is not None and grad is not None:
-                grads[chunk] = grad
-        ctx.logits_dtype = logits.dtype
-        if grads is not None:
-            ctx.save_for_backward(grads)
-        return losses
+        grad = None
+        if ctx.needs_input_grad[1]:
+            # float32 also for float16 logits: before loss scaling the tail of it would underflow
+            dtype = compute_dtype(logits)
+            grad = torch.empty(logits.shape, dtype=dtype, device=logits.device)
+            ctx.save_for_backward(grad)
+            ctx.logits_dtype = logits.dtype
+        return kernel(logits, *targets, grad)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> Tuple[Optional[Tensor], ...]:
-        (grads,) = ctx.saved_tensors
-        result = (grad_loss.unsqueeze(-1) * grads).to(ctx.logits_dtype)
+        (grad,) = ctx.saved_tensors
+        scale = grad_loss.unsqueeze(-1)
+        # new memory would cost as much as the loss itself, so only where the gradient may be
+        # asked for again
+        scaled = grad * scale if _is_graph_kept() else grad.mul_(scale)
+        result = scaled.to(ctx.logits_dtype)
         return (None, result) + (None,) * (len(ctx.needs_input_grad) - 2)
 
 
-def row_chunks(matrix: Tensor) -> Iterator[slice]:
-    """Slices of the rows of ``[N, K]`` that bound the working memory of a pass over them."""
+# of the running backward, retain_graph; older PyTorch does not tell
+_is_graph_kept: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
+
+
+def row_chunks(matrix: Tensor, elements: Optional[int] = None) -> Iterator[slice]:
+    """Slices of the rows of ``[N, K]`` that bound the working memory of a pass over them.
+
+    There is at least one, an empty one for no rows.
+    """
     n, k = matrix.shape
-    elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
+    if elements is None:
+        elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
     rows = max(1, elements // k)
-    for start in range(0, n, rows):
+    for start in range(0, max(n, 1), rows):
         yield slice(start, start + rows)
 
 
@@ -66,7 +117,7 @@ def rowwise_loss(kernel: RowKernel, logits: Tensor, *targets: Tensor) -> Tensor:
     """Apply ``kernel`` to every row.
 
     Args:
-        kernel: the row kernel; it is given float32 (or float64) chunks.
+        kernel: the row kernel.
         logits: ``[..., K]``, any floating type; the gradient goes to these alone.
         targets: constants of shape ``[..., K]`` or ``[...]``.
 
@@ -76,6 +127,5 @@ def rowwise_loss(kernel: RowKernel, logits: Tensor, *targets: Tensor) -> Tensor:
     lead, k = logits.shape[:-1], logits.shape[-1]
     flat = [t.detach().reshape(-1, k) if t.dim() > len(lead) else t.detach().reshape(-1)
             for t in targets]  # fmt: skip
-    with torch.autocast(logits.device.type, enabled=False):
-        loss: Tensor = _RowwiseLoss.apply(kernel, logits.reshape(-1, k), *flat)
+    loss: Tensor = _RowwiseLoss.apply(kernel, logits.reshape(-1, k), *flat)
     return loss.reshape(lead)

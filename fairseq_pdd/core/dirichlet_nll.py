@@ -8,13 +8,13 @@ With :math:`g = \frac1M \sum_m \ln \pi^{(m)}`,
 """
 
 from functools import partial
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class
-from ._rowwise import rowwise_loss
+from ._rowwise import row_function, rowwise_loss
 
 
 def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -> Tensor:
@@ -41,9 +41,10 @@ def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -
     return rowwise_loss(partial(_dirichlet_nll_rows, offset=float(offset)), logits, mean_log_probs)
 
 
+@row_function()
 def _dirichlet_nll_rows(
-    z: Tensor, mean_log: Tensor, want_grad: bool, offset: float
-) -> Tuple[Tensor, Optional[Tensor]]:
+    z: Tensor, mean_log: Tensor, grad: Optional[Tensor], offset: float
+) -> Tensor:
     dtype = z.dtype
     z, mean_log = z.double(), mean_log.double()
     e = z.exp()
@@ -52,8 +53,8 @@ def _dirichlet_nll_rows(
     # a class of density exponent 0 counts nothing, however improbable the members find it
     evidence = torch.where(exponent == 0, torch.zeros_like(exponent), exponent * mean_log)
     loss = (torch.lgamma(alpha) - evidence).sum(-1) - torch.lgamma(alpha0)
-    if not want_grad:
-        return loss.to(dtype), None
-    grad = e * (torch.digamma(alpha) - torch.digamma(alpha0).unsqueeze(-1) - mean_log)
-    grad = torch.where(e == 0, torch.zeros_like(grad), grad)
-    return loss.to(dtype), grad.to(dtype)
+    if grad is None:
+        return loss.to(dtype)
+    gap = torch.digamma(alpha) - torch.digamma(alpha0).unsqueeze(-1) - mean_log
+    grad.copy_(torch.where(e == 0, torch.zeros_like(e), e * gap))
+    return loss.to(dtype)

@@ -7,13 +7,13 @@ r"""Forward KL-divergence to the Proxy-Dirichlet (Eq. 14 with the proxy of Eq. 1
 """
 
 from functools import partial
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class, check_per_row
-from ._rowwise import rowwise_loss
+from ._rowwise import row_function, rowwise_loss
 
 DEFAULT_MAX_PRECISION = 1e8
 
@@ -52,9 +52,15 @@ def forward_kl_proxy_dirichlet(
     return rowwise_loss(kernel, logits, mean_probs, inverse_precision)
 
 
+@row_function()
 def _forward_kl_rows(
-    z: Tensor, mean: Tensor, lam: Tensor, want_grad: bool, offset: float, max_precision: float
-) -> Tuple[Tensor, Optional[Tensor]]:
+    z: Tensor,
+    mean: Tensor,
+    lam: Tensor,
+    grad: Optional[Tensor],
+    offset: float,
+    max_precision: float,
+) -> Tensor:
     dtype = z.dtype
     z, mean, lam = z.double(), mean.double(), lam.double()
     k = z.shape[-1]
@@ -66,7 +72,7 @@ def _forward_kl_rows(
     digamma_gap = torch.digamma(beta) - torch.digamma(beta0).unsqueeze(-1)
     loss = torch.lgamma(beta0) - torch.lgamma(alpha0)
     loss = loss + (torch.lgamma(alpha) - torch.lgamma(beta) + (beta - alpha) * digamma_gap).sum(-1)
-    if not want_grad:
-        return loss.to(dtype), None
-    grad = e * (torch.digamma(alpha) - torch.digamma(alpha0).unsqueeze(-1) - digamma_gap)
-    return loss.to(dtype), grad.to(dtype)
+    if grad is None:
+        return loss.to(dtype)
+    grad.copy_(e * (torch.digamma(alpha) - torch.digamma(alpha0).unsqueeze(-1) - digamma_gap))
+    return loss.to(dtype)

@@ -1,12 +1,12 @@
 r"""EnD / SEnD: KL-divergence to the ensemble mean (Eq. 6; Cat-KL of Eq. 14)."""
 
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_per_class
-from ._rowwise import rowwise_loss
+from ._rowwise import row_function, rowwise_loss
 
 
 def mean_kl(logits: Tensor, mean_probs: Tensor) -> Tensor:
@@ -27,8 +27,11 @@ def mean_kl(logits: Tensor, mean_probs: Tensor) -> Tensor:
     return rowwise_loss(_mean_kl_rows, logits, mean_probs)
 
 
-def _mean_kl_rows(z: Tensor, mean: Tensor, want_grad: bool) -> Tuple[Tensor, Optional[Tensor]]:
+@row_function()
+def _mean_kl_rows(z: Tensor, mean: Tensor, grad: Optional[Tensor]) -> Tensor:
     log_p = torch.log_softmax(z, dim=-1)
     gap = torch.where(mean > 0, mean.log() - log_p, torch.zeros_like(z))
     loss = (mean * gap).sum(-1)
-    return loss, (log_p.exp() * mean.sum(-1, keepdim=True) - mean if want_grad else None)
+    if grad is not None:
+        grad.copy_(log_p.exp() * mean.sum(-1, keepdim=True) - mean)
+    return loss

@@ -11,15 +11,14 @@ RMI                  ``EPKL - mutual information``
 ==================== =====================================
 """
 
-import math
 from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_measures_offset, check_per_row
-from ._rowwise import compute_dtype, row_chunks
-from .special import digamma, digamma_information, digamma_minus_log
+from ._rowwise import compute_dtype, row_function
+from .special import digamma, digamma_information, digamma_minus_log, log_add, top_and_others
 
 
 class UncertaintyMeasures(NamedTuple):
@@ -58,13 +57,10 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
     """
     check_logits(logits)
     check_measures_offset(offset)
-    flat = logits.detach().reshape(-1, logits.shape[-1])
-    dtype = compute_dtype(logits)
-    with torch.autocast(logits.device.type, enabled=False):
-        parts = [_dirichlet_rows(flat[rows].to(dtype), offset) for rows in row_chunks(flat)]
-    if not parts:
-        parts = [(flat.new_zeros(0, dtype=dtype),) * 3]
-    total, information, epkl = (torch.cat(p).reshape(logits.shape[:-1]) for p in zip(*parts))
+    flat, lead = logits.detach().reshape(-1, logits.shape[-1]), logits.shape[:-1]
+    offset = float(offset)
+    sums = _sums(flat, offset=offset)
+    total, information, epkl = (t.view(lead) for t in _measures(flat, *sums, offset=offset))
     return UncertaintyMeasures(
         total=total,
         data=total - information,
@@ -72,20 +68,6 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
         epkl=epkl,
         rmi=(epkl - information).clamp(min=0),
     )
-
-
-def _dirichlet_rows(logits: Tensor, offset: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """Total uncertainty, mutual information and EPKL of ``[N, K]`` logits."""
-    c = _concentrations(logits, offset)
-    total = -torch.where(c.m > 0, c.m * c.log_m, torch.zeros_like(c.m)).sum(-1, keepdim=True)
-    # Two forms of the same quantity: information is a difference of entropies only while it is
-    # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
-    each, whole = digamma_information(c.a, c.log_a), digamma_information(c.a0, c.log_a0)
-    data = whole.digamma_next - (c.m * each.digamma_next).sum(-1, keepdim=True)
-    series = (each.information.sum(-1, keepdim=True) - whole.information) * c.inverse_a0
-    information = torch.where(c.a0 < 1, total - data, series).clamp(min=0)
-    epkl = (logits.shape[-1] - 1) * c.inverse_a0
-    return total.squeeze(-1), torch.minimum(information, total).squeeze(-1), epkl.squeeze(-1)
 
 
 def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tuple[Tensor, Tensor]:
@@ -110,47 +92,49 @@ def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tu
     if index.is_floating_point():
         raise ValueError(f"index must hold integers, not {index.dtype}")
     check_measures_offset(offset)
-    with torch.autocast(logits.device.type, enabled=False):
-        c = _concentrations(logits.detach().to(compute_dtype(logits)), offset)
-        log_mean, log_a, a = (t.gather(-1, index.unsqueeze(-1)) for t in (c.log_m, c.log_a, c.a))
+    dtype, lead = compute_dtype(logits), logits.shape[:-1]
+    flat = logits.detach().reshape(-1, logits.shape[-1])
+    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+        of_class = flat.gather(-1, index.reshape(-1, 1)).to(dtype)
+        log_a = _log_concentrations(of_class, offset)
+        top, others = _sums(flat, offset=float(offset))
+        a, log_mean = log_a.exp(), log_a - top - others.log1p()
+        a0, log_a0 = top.exp() * (1 + others), top + others.log1p()
         # ψ(x) = ψ(x + 1) - 1/x: of 1/a_k - 1/a0 nothing cancels in this form
-        small = digamma(a.clamp(max=1) + 1) - digamma_minus_log(c.a0 + 1)
-        small = small - torch.logaddexp(c.log_a0, torch.zeros_like(c.log_a0))
+        small = digamma(a.clamp(max=1) + 1) - digamma_minus_log(a0 + 1)
+        small = small - log_add(log_a0, 1.0)
         small = small + log_mean.expm1() / a
-        large = log_mean + digamma_minus_log(a.clamp(min=1)) - digamma_minus_log(c.a0)
-        return log_mean.squeeze(-1), torch.where(log_a < 0, small, large).squeeze(-1)
+        large = log_mean + digamma_minus_log(a.clamp(min=1)) - digamma_minus_log(a0)
+        return log_mean.view(lead), torch.where(log_a < 0, small, large).view(lead)
 
 
-class _Concentrations(NamedTuple):
-    """Of a Dirichlet: those of classes ``[..., K]``, sums ``[..., 1]``, the mean ``[..., K]``."""
-
-    a: Tensor
-    log_a: Tensor
-    a0: Tensor
-    log_a0: Tensor
-    inverse_a0: Tensor
-    m: Tensor
-    log_m: Tensor
+def _log_concentrations(z: Tensor, offset: float) -> Tensor:
+    return log_add(z, offset) if offset > 0 else z
 
 
-def _concentrations(z: Tensor, offset: float) -> _Concentrations:
-    if offset > 0:
-        z = torch.logaddexp(z, torch.full_like(z, math.log(offset)))
-    top = z.amax(dim=-1, keepdim=True)
-    is_top = z == top
-    relative = (z - top).exp()
-    # Σ exp(z - top) - 1, of which nothing is lost beside the 1 of one top class
-    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
-    others = ties + torch.where(is_top, torch.zeros_like(z), relative).sum(dim=-1, keepdim=True)
-    log_sum = others.log1p()
-    inverse_sum = 1 / (1 + others)
-    return _Concentrations(
-        a=z.exp(),
-        log_a=z,
-        # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
-        a0=top.exp() * (1 + others),
-        log_a0=top + log_sum,
-        inverse_a0=(-top).exp() * inverse_sum,
-        m=relative * inverse_sum,
-        log_m=(z - top) - log_sum,
-    )
+@row_function(compilable=True)
+def _sums(z: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
+    """:func:`top_and_others` of the log-concentrations."""
+    return top_and_others(_log_concentrations(z, offset))
+
+
+@row_function(compilable=True)
+def _measures(
+    z: Tensor, top: Tensor, others: Tensor, offset: float
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Total uncertainty, mutual information and EPKL, each ``[N]``."""
+    log_a = _log_concentrations(z, offset)
+    log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
+    # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
+    a0, inverse_a0 = top.exp() * (1 + others), (-top).exp() * inverse_sum
+    m, log_m = (log_a - top).exp() * inverse_sum, (log_a - top) - log_sum
+    total = -torch.where(m > 0, m * log_m, torch.zeros_like(m)).sum(-1, keepdim=True)
+    # Two forms of the same quantity: information is a difference of entropies only while it is
+    # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
+    each = digamma_information(log_a.exp(), log_a)
+    whole = digamma_information(a0, top + log_sum)
+    data = whole.digamma_next - (m * each.digamma_next).sum(-1, keepdim=True)
+    series = (each.information.sum(-1, keepdim=True) - whole.information) * inverse_a0
+    information = torch.where(a0 < 1, total - data, series).clamp(min=0)
+    epkl = (z.shape[-1] - 1) * inverse_a0
+    return total.squeeze(-1), torch.minimum(information, total).squeeze(-1), epkl.squeeze(-1)

@@ -23,14 +23,21 @@ the cross-entropy gradient with small corrections; it is 0 at :math:`e = \hat\be
 
 import math
 from functools import partial
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class, check_per_row
-from ._rowwise import rowwise_loss
-from .special import digamma_series, entropy_term, log_shifted, shift, trigamma_ratio
+from ._rowwise import row_function, rowwise_loss
+from .special import (
+    digamma_series,
+    entropy_term,
+    log_shifted,
+    shift,
+    top_and_others,
+    trigamma_ratio,
+)
 
 
 def reverse_kl_proxy_dirichlet(
@@ -64,6 +71,12 @@ def reverse_kl_proxy_dirichlet(
     return rowwise_loss(kernel, logits, mean_probs, inverse_precision)
 
 
+def _reverse_kl_rows(
+    z: Tensor, mean: Tensor, lam: Tensor, grad: Optional[Tensor], offset: float
+) -> Tensor:
+    return _classes(z, mean, lam, grad, *_totals(z, offset=offset), offset=offset)
+
+
 class _Totals(NamedTuple):
     """What the classes of a row need to know of each other, each ``[N, 1]``."""
 
@@ -87,14 +100,10 @@ class _Totals(NamedTuple):
     """S·c₀."""
 
 
+@row_function(compilable=True)
 def _totals(z: Tensor, offset: float) -> _Totals:
     k = z.shape[-1]
-    top = z.amax(dim=-1, keepdim=True)
-    is_top = z == top
-    # Σ exp(z - top) without the 1 of one top class: what is left beside it stays exact
-    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
-    others = torch.where(is_top, torch.zeros_like(z), (z - top).exp())
-    others = ties + others.sum(dim=-1, keepdim=True)
+    top, others = top_and_others(z)
     share = 1 / (1 + others)
     total = top.exp() * (1 + others)
 
@@ -121,15 +130,17 @@ def _totals(z: Tensor, offset: float) -> _Totals:
     )
 
 
-def _reverse_kl_rows(
-    z: Tensor, mean: Tensor, lam: Tensor, want_grad: bool, offset: float
-) -> Tuple[Tensor, Optional[Tensor]]:
-    return _classes(z, mean, lam, _totals(z, offset), want_grad, offset)
-
-
+@row_function(compilable=True)
 def _classes(
-    z: Tensor, mean: Tensor, lam: Tensor, rows: _Totals, want_grad: bool, offset: float
-) -> Tuple[Tensor, Optional[Tensor]]:
+    z: Tensor,
+    mean: Tensor,
+    lam: Tensor,
+    grad: Optional[Tensor],
+    *totals: Tensor,
+    offset: float,
+) -> Tensor:
+    """Loss ``[N]``; the gradient is written to ``grad``, in the same pass over the classes."""
+    rows = _Totals(*totals)
     lam = lam.unsqueeze(-1)
     e = z.exp()
     alpha = shift(e + offset)
@@ -140,17 +151,18 @@ def _classes(
     # one sum for all that depends on a class, so that a compiler needs one loop for it
     of_classes = weight * gap - lam * entropy_term(alpha, log_y + rows.reference)
     loss = (of_classes.sum(dim=-1, keepdim=True) + lam * rows.prior0).squeeze(-1)
-    if not want_grad:
-        return loss, None
+    if grad is None:
+        return loss
 
     p = (z - rows.top).exp() * rows.share
     q, c, ec = trigamma_ratio(e, offset)
     # a dominant class without the rounding of 1 - (1 - tiny)
-    grad = torch.where(
+    of_mean = torch.where(
         z == rows.dominant,
         (1 - mean) - rows.remainder - p * rows.c0 + mean * c,
         p * rows.q0 - mean * q,
     )
     # the same difference in the complements where those are small, else in the ratios
-    grad = grad + lam * torch.where(c < 0.5, p * rows.sc0 - ec, e * (q - rows.q0))
-    return loss, grad
+    of_prior = torch.where(c < 0.5, p * rows.sc0 - ec, e * (q - rows.q0))
+    grad.copy_(of_mean + lam * of_prior)
+    return loss

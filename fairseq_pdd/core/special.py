@@ -29,6 +29,18 @@ _DIGAMMA = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _LGAMMA = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
 
 
+def top_and_others(z: Tensor) -> Tuple[Tensor, Tensor]:
+    """The largest of ``z`` and ``Σ exp(z - largest) - 1``, each ``[..., 1]``.
+
+    The 1 is that of one largest class: beside it nothing is lost of the others.
+    """
+    top = z.amax(dim=-1, keepdim=True)
+    is_top = z == top
+    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
+    others = torch.where(is_top, torch.zeros_like(z), (z - top).exp())
+    return top, ties + others.sum(dim=-1, keepdim=True)
+
+
 class Shifted(NamedTuple):
     """An argument ``x > 0`` raised to where the series holds: ``y = x + n`` if ``x < n``."""
 
@@ -77,33 +89,54 @@ def shift(x: Tensor) -> Shifted:
     )
 
 
-def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
-    """ln y for ``shifted = shift(x + offset)``, in two terms: the second one is at most 0.7.
+def _log_ratio(numerator: Tensor, denominator: Tensor, bound: float) -> Tensor:
+    r""":math:`\ln\frac{d + n}{d - n} = 2\,\mathrm{artanh}(n / d)` for ``|n / d| ≤ bound < 1``.
 
-    Without a logarithm, which would cost as much as all the rest, and relatively exact where
-    ln y is ln x but for a tiny offset: each case is that of a number between ½ and 2 (or 1½).
+    A logarithm of a number near 1, for a fraction of what a logarithm takes.
     """
-    n = shift_amount(x)
-    # ln(y / b) = 2 artanh((y - b) / (y + b))
-    b = math.sqrt(2) * n
-    small, large = shifted.is_small, torch.full_like(x, math.log(b))
-    major = torch.where(small, large, log_x)
-    numerator = torch.where(small, shifted.y - b, torch.full_like(x, offset))
-    denominator = torch.where(small, shifted.y + b, 2 * x + offset)
-    bound = max((math.sqrt(2) - 1) / (math.sqrt(2) + 1), offset / (2 * n - offset))
-    if offset > n / 2:
-        mostly_offset = ~small & (x < offset)
-        major = torch.where(mostly_offset, torch.full_like(x, math.log(offset)), major)
-        numerator = torch.where(mostly_offset, x, numerator)
-        denominator = torch.where(mostly_offset, 2 * offset + x, denominator)
-        bound = 1 / 3
     t = numerator / denominator
-    terms = math.ceil(math.log(torch.finfo(x.dtype).eps / 8) / (2 * math.log(bound)))
+    terms = math.ceil(math.log(torch.finfo(t.dtype).eps / 8) / (2 * math.log(bound)))
     square = t * t
-    result = torch.full_like(x, 2 / (2 * terms - 1))
+    result = torch.full_like(t, 2 / (2 * terms - 1))
     for i in range(terms - 2, -1, -1):
         result = result * square + 2 / (2 * i + 1)
-    return major, result * t
+    return result * t
+
+
+def log_add(z: Tensor, constant: float) -> Tensor:
+    """``ln(exp(z) + constant)`` for a positive constant; ``torch.logaddexp``, but vectorised."""
+    log_constant = math.log(constant)
+    ratio = (-(z - log_constant).abs()).exp()
+    return z.clamp(min=log_constant) + _log_ratio(ratio, 2 + ratio, 1 / 3)
+
+
+def _middle(n: int) -> Tuple[float, float]:
+    """b in the middle of n and 2n, and the largest ``|y - b| / (y + b)`` between them."""
+    root = math.sqrt(2)
+    return root * n, (root - 1) / (root + 1)
+
+
+def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
+    """ln y for ``shifted = shift(x + offset)``, in two terms: the second one is at most ln 2.
+
+    It is relatively exact also where ln y is ln x but for a tiny offset.
+    """
+    n = shift_amount(x)
+    b, bound = _middle(n)
+    small = shifted.is_small
+    major = torch.where(small, torch.full_like(x, math.log(b)), log_x)
+    numerator = torch.where(small, shifted.y - b, torch.full_like(x, offset))
+    denominator = torch.where(small, shifted.y + b, 2 * x + offset)
+    if offset <= n / 2:
+        bound = max(bound, offset / (2 * n - offset))
+    else:
+        # then y may be large by its offset alone
+        by_offset = ~small & (x < offset)
+        major = torch.where(by_offset, torch.full_like(x, math.log(offset)), major)
+        numerator = torch.where(by_offset, x, numerator)
+        denominator = torch.where(by_offset, 2 * offset + x, denominator)
+        bound = 1 / 3
+    return major, _log_ratio(numerator, denominator, bound)
 
 
 def _series(coefficients: Sequence[float], w: Tensor) -> Tensor:
@@ -204,7 +237,10 @@ def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
     """:class:`DigammaInformation` for ``x ≥ 0``."""
     n = shift_amount(x)
     low = x.clamp(max=n)
-    digamma_next = digamma(low + 1)
+    shifted = shift(low + 1)
+    b, bound = _middle(n)
+    log_y = math.log(b) + _log_ratio(shifted.y - b, shifted.y + b, bound)
+    digamma_next = log_y + digamma_series(shifted)
     # at x = 0 the product is 0, although the logarithm is infinite
     log_low = torch.where(x > 0, log_x, torch.zeros_like(log_x))
     w = x.reciprocal()

@@ -1,5 +1,7 @@
 """The special functions, each on its own, against 60-digit arithmetic."""
 
+import math
+
 import mpmath as mp
 import pytest
 import reference
@@ -8,6 +10,7 @@ import torch
 from fairseq_pdd.core import special
 
 X = [10.0**e for e in torch.linspace(-6, 30, 145).tolist()]
+inf = float("inf")
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 2e-14}
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
@@ -68,13 +71,54 @@ def test_digamma_information(dtype):
     assert special.digamma_information(zero, zero.log()).information == 0
 
 
+@both_dtypes
+def test_log_add(dtype):
+    for constant in (0.1, 1.0, 7.0):
+        z = torch.cat([torch.linspace(-80, 80, 81), torch.tensor([1e4, -1e4])]).to(dtype)
+        check(
+            special.log_add(z, constant),
+            z,
+            lambda v, c=constant: mp.log(mp.exp(v) + mp.mpf(c)),
+            lambda v: 1 + abs(v),
+        )
+        masked = special.log_add(torch.tensor([-inf], dtype=dtype), constant)
+        assert float(masked) == pytest.approx(math.log(constant))
+
+
+@both_dtypes
+@pytest.mark.parametrize("offset", [0.1, 1.0, 2.0, 3.0, 5.0, 40.0])
+def test_log_shifted(dtype, offset):
+    x = torch.tensor([1e-20, *X], dtype=dtype)
+    shifted = special.shift(x + offset)
+    major, minor = special.log_shifted(shifted, x, x.log(), offset)
+    y = mp.mpf(offset)
+    n = special.shift_amount(x)
+
+    def exact(v):
+        return mp.log(v + y if v + y >= n else v + y + n)
+
+    check(major + minor, x, exact)
+    by_x = x > 100 * (offset + n)
+    assert torch.equal(major[by_x], x.log()[by_x])
+    check(minor[by_x], x[by_x], lambda v: mp.log1p(y / v))
+
+
+@both_dtypes
+def test_top_and_others(dtype):
+    z = torch.tensor([[90.0, 60.0, 50.0], [3.0, 3.0, 1.0], [-900.0, -901.0, -inf]], dtype=dtype)
+    top, others = special.top_and_others(z)
+    assert top.flatten().tolist() == [90, 3, -900]
+    expected = [math.exp(-30) + math.exp(-40), 1 + math.exp(-2), math.exp(-1)]
+    assert others.flatten().tolist() == pytest.approx(expected, rel=TOLERANCE[dtype])
+
+
 def test_infinite_arguments_have_their_limits():
-    inf = torch.tensor(float("inf"))
-    assert special.digamma_minus_log(inf) == 0
-    assert special.digamma_information(inf, torch.tensor(100.0)).information == 0.5
-    ratio, complement, scaled = special.trigamma_ratio(inf, 1.0)
+    infinite = torch.tensor(inf)
+    assert special.digamma_minus_log(infinite) == 0
+    assert special.digamma_information(infinite, torch.tensor(100.0)).information == 0.5
+    ratio, complement, scaled = special.trigamma_ratio(infinite, 1.0)
     assert (ratio, complement, scaled) == (1, 0, 0.5)
     # ln(x)/2 + (1 + ln(2 pi))/2
-    assert float(special.entropy_term(special.shift(inf), torch.tensor(1e4))) == pytest.approx(
+    assert float(special.entropy_term(special.shift(infinite), torch.tensor(1e4))) == pytest.approx(
         5001.4189385
     )

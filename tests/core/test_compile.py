@@ -1,0 +1,139 @@
+"""Compiled kernels: the values of eager mode, one compilation for all shapes, and the fallback."""
+
+import logging
+
+import pytest
+import reference
+import torch
+
+from examples import student_and_teacher
+from fairseq_pdd.core import _compile, _rowwise, dirichlet_measures, reverse_kl_proxy_dirichlet
+
+
+def loss_and_grad(logits, mean, lam):
+    logits = logits.detach().requires_grad_()
+    loss = reverse_kl_proxy_dirichlet(logits, mean, lam)
+    weights = torch.linspace(0.5, 2, loss.numel()).view_as(loss)
+    (grad,) = torch.autograd.grad((weights * loss).sum(), logits)
+    return loss.detach(), grad
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """A process in which every call is worth compiling and nothing was compiled."""
+    monkeypatch.setenv(_compile.SWITCH, "1")
+    monkeypatch.setattr(_compile, "MIN_ELEMENTS", 0)
+    for name in ("elements_seen", "announced", "failed"):
+        monkeypatch.setattr(_compile._State, name, getattr(_compile._State, name))
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Calls a function in eager mode."""
+
+    def call(function, *args):
+        with monkeypatch.context() as patch:
+            patch.setenv(_compile.SWITCH, "0")
+            return function(*args)
+
+    return call
+
+
+def messages(caplog):
+    return [(r.levelname, r.getMessage()) for r in caplog.records if r.name == _compile.__name__]
+
+
+def test_compiled_equals_eager_for_every_shape_with_one_compilation(
+    compiling, eager, caplog, capfd, monkeypatch
+):
+    """One long test, since compiling is what takes the time."""
+    counters = pytest.importorskip("torch._dynamo.utils").counters
+    caplog.set_level(logging.INFO, logger=_compile.__name__)
+    monkeypatch.setattr(_rowwise, "_COMPILED_CHUNK_ELEMENTS", 3000)
+    graphs = None
+    # a matrix; with leading dimensions; one class over; other vocabularies; in several chunks,
+    # of which the last has one row; as many rows as classes; no row and a single one
+    for shape in ((7, 60), (2, 5, 60), (7, 61), (3, 1000), (10, 1000), (16, 16), (0, 9), (1, 60)):
+        inputs = student_and_teacher(*shape)
+        compiled, expected = loss_and_grad(*inputs), eager(loss_and_grad, *inputs)
+        assert torch.allclose(compiled[0], expected[0], rtol=2e-6, atol=2e-6)
+        assert torch.allclose(compiled[1], expected[1], rtol=1e-5, atol=2e-6)
+        graphs = graphs or counters["stats"]["unique_graphs"]
+    assert counters["stats"]["unique_graphs"] == graphs == 2, "recompiled for another shape"
+
+    # strided, half precision and large logits need no other kernel either
+    wide, mean, lam = student_and_teacher(6, 90)
+    for logits in (wide[:, :60], wide[:, :60].bfloat16(), wide[:, :60] * 20):
+        inputs = (logits, mean[:, :60], lam)
+        compiled, expected = loss_and_grad(*inputs), eager(loss_and_grad, *inputs)
+        assert compiled[1].dtype == logits.dtype
+        assert torch.allclose(compiled[0], expected[0], rtol=2e-6, atol=2e-6)
+        assert torch.allclose(compiled[1].float(), expected[1].float(), rtol=1e-2, atol=2e-6)
+    assert counters["stats"]["unique_graphs"] == 2
+
+    # nor is exactness lost
+    logits, mean = torch.linspace(-60, 60, 50), torch.softmax(torch.randn(50), dim=-1)
+    rows = [t.expand(2, *t.shape) for t in (logits, mean, torch.tensor(0.1))]
+    loss, grad = loss_and_grad(*rows)
+    truth = reference.reverse_kl(logits, mean, torch.tensor(0.1))
+    assert reference.relative_error(loss[0], truth.loss, truth.scale) <= 2e-6
+    assert reference.max_norm_error(grad[0] / 0.5, truth.grad) <= 2e-6
+
+    assert [level for level, _ in messages(caplog)] == ["INFO"] * 3
+    assert "FAIRSEQ_PDD_COMPILE=0" in messages(caplog)[0][1]
+    assert all(" s" in text for _, text in messages(caplog)[1:])
+    assert capfd.readouterr().out == ""
+
+
+def broken_compile(function, **kwargs):
+    def compiled(*args, **kwargs):
+        raise RuntimeError("no C++ compiler found\nwith a long explanation")
+
+    return compiled
+
+
+def test_without_a_compiler_eager_mode_goes_on_and_one_line_says_so(
+    compiling, eager, caplog, monkeypatch
+):
+    monkeypatch.setattr(torch, "compile", broken_compile)
+    for name in ("_totals", "_classes"):
+        function = getattr(reverse_kl_module(), name)
+        monkeypatch.setattr(function, "_compiled", _compile.Compiled(function.__wrapped__))
+    inputs = student_and_teacher(7, 60)
+    for _ in range(3):
+        for ours, expected in zip(loss_and_grad(*inputs), eager(loss_and_grad, *inputs)):
+            assert torch.equal(ours, expected)
+    (warning,) = [text for level, text in messages(caplog) if level == "WARNING"]
+    assert warning.endswith("compiling it failed: no C++ compiler found")
+
+
+def reverse_kl_module():
+    import importlib
+
+    return importlib.import_module("fairseq_pdd.core.reverse_kl")
+
+
+def test_little_work_is_not_worth_compiling(compiling, monkeypatch):
+    monkeypatch.setattr(_compile, "MIN_ELEMENTS", 1000)
+    monkeypatch.setattr(_compile._State, "elements_seen", 0)
+    logits = torch.zeros(4, 100)
+    assert [_compile.is_worthwhile(logits) for _ in range(4)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("reason", ["switched off", "float64", "failed before"])
+def test_what_is_never_compiled(compiling, monkeypatch, reason):
+    logits = torch.zeros(4, 100)
+    assert _compile.is_worthwhile(logits)
+    if reason == "switched off":
+        monkeypatch.setenv(_compile.SWITCH, "0")
+    if reason == "failed before":
+        monkeypatch.setattr(_compile._State, "failed", True)
+    if reason == "float64":
+        logits = logits.double()
+    assert not _compile.is_worthwhile(logits)
+
+
+def test_measures_compile_too(compiling, eager):
+    logits = torch.randn(6, 70) * 5
+    for ours, expected in zip(dirichlet_measures(logits), eager(dirichlet_measures, logits)):
+        assert torch.allclose(ours, expected, rtol=1e-5, atol=2e-6)
