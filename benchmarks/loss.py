@@ -34,11 +34,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
+    parser.add_argument(
+        "--skip-eager", action="store_true", help="leave out the slowest case, eager mode"
+    )
     parser.add_argument("--device", default="cpu", help="as PyTorch names it: cpu, cuda")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of logits"
     )
     return parser.parse_args()
+
+
+def cases_of(args: argparse.Namespace) -> List[str]:
+    """The cases asked for; the first one is what the others are compared to."""
+    return [case for case in CASES if not (args.skip_eager and case == "eager")]
 
 
 class PeakMemory:
@@ -117,14 +125,15 @@ def synchronised(device: str) -> float:
 def measure(args: argparse.Namespace, classes: int) -> Iterator[str]:
     """Cells of the table's row for one vocabulary."""
     rows = max(2, args.elements // classes)
+    names = cases_of(args)
     cases = make_cases(rows, classes, args.device, getattr(torch, args.dtype))
     start = time.perf_counter()
-    for case in CASES:
+    for case in names:
         cases[case]()
     print(f"[{rows}, {classes}]: first calls took {time.perf_counter() - start:.1f} s", flush=True)
-    seconds: Dict[str, List[float]] = {case: [] for case in CASES}
+    seconds: Dict[str, List[float]] = {case: [] for case in names}
     for _ in range(args.repeats):
-        for case in CASES:
+        for case in names:
             start = synchronised(args.device)
             cases[case]()
             seconds[case].append(synchronised(args.device) - start)
@@ -133,7 +142,7 @@ def measure(args: argparse.Namespace, classes: int) -> Iterator[str]:
     yield f"{classes}"
     yield f"{rows}"
     yield f"{medians['cross-entropy'] * 1000:.0f} ms"
-    for case in CASES[1:]:
+    for case in names[1:]:
         yield f"{medians[case] / medians['cross-entropy']:.2f}"
     for case in ("cross-entropy", "compiled"):
         with PeakMemory(args.device) as memory:
@@ -154,7 +163,7 @@ def main() -> None:
         "classes",
         "rows",
         "cross-entropy",
-        *(f"{case} (ratio)" for case in CASES[1:]),
+        *(f"{case} (ratio)" for case in cases_of(args)[1:]),
         "cross-entropy memory (tensors)",
         "compiled memory (tensors)",
     ]

@@ -119,7 +119,8 @@ say "4. transfer set: the training source as the ensemble translates it"
 if [ ! -e "$WORK/transfer" ]; then
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --path "$ENSEMBLE" --destdir "$WORK/transfer" \
     --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE 2>&1 \
-    | tee "$WORK/logs/transfer.log" | grep -E 'translating|pairs|error'
+    | tee "$WORK/logs/transfer.log" | stdbuf -oL tr '\r' '\n' \
+    | grep --line-buffered -E 'translating|pairs|error'
 fi
 
 say "5. students: SEnD and PD-SEnD², initialised with member 1"

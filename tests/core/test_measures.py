@@ -70,10 +70,10 @@ def test_total_of_a_confident_prediction(margin):
 
 def test_are_those_of_samples():
     concentrations = torch.tensor([0.7, 1.0, 3.0, 6.0], dtype=torch.float64)
-    samples = torch.distributions.Dirichlet(concentrations).sample((100_000,))
+    samples = torch.distributions.Dirichlet(concentrations).sample((20_000,))
     estimate = ensemble_measures(samples.log())
     for name, value in dirichlet_measures(concentrations.log())._asdict().items():
-        assert float(value) == pytest.approx(float(getattr(estimate, name)), rel=0.03), name
+        assert float(value) == pytest.approx(float(getattr(estimate, name)), rel=0.05), name
 
 
 @settings(max_examples=100, deadline=None)
