@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import logging
 import os
 import platform
 from pathlib import Path
@@ -18,6 +19,7 @@ from fairseq_pdd import __version__
 from fairseq_pdd.assess import Record, best, negative_log_likelihood, read_records, roc_auc
 
 matplotlib.use("Agg")
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 import matplotlib.pyplot as plt
 
 TOTAL, KNOWLEDGE = "total", "rmi"
