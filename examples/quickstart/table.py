@@ -19,8 +19,9 @@ from fairseq_pdd import __version__
 from fairseq_pdd.assess import Record, best, negative_log_likelihood, read_records, roc_auc
 
 matplotlib.use("Agg")
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 import matplotlib.pyplot as plt
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 
 TOTAL, KNOWLEDGE = "total", "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
@@ -71,10 +72,9 @@ def draw(folder: Path, ood_sets: list[str], path: Path) -> None:
             records = best(read_records(folder / system / f"{name}.jsonl"))
             outside = np.array([r["sequence"][KNOWLEDGE] for r in records])
             low, high = np.quantile(np.concatenate([inside, outside]), [0.002, 0.998])
-            bins = np.geomspace(max(low, 1e-6), high, 30)
+            bins = np.linspace(low, high, 30)
             axis.hist(inside, bins, density=True, alpha=0.65, color="#0072b2", label="test set")
             axis.hist(outside, bins, density=True, alpha=0.65, color="#e69f00", label=name[4:])
-            axis.set_xscale("log")
             axis.set_yticks([])
             axis.legend(frameon=False, fontsize=8)
             axis.set_title(
