@@ -3,8 +3,8 @@
 import pytest
 import reference
 import torch
+from inputs import MEANS, members, student_and_teacher, teacher_mean
 
-from examples import MEANS, members, student_and_teacher, teacher_mean
 from fairseq_pdd.core import dirichlet_nll, forward_kl_proxy_dirichlet, mean_kl
 
 OFFSETS = (0.1, 1.0, 2.5)

@@ -5,8 +5,8 @@ import logging
 import pytest
 import reference
 import torch
+from inputs import student_and_teacher
 
-from examples import student_and_teacher
 from fairseq_pdd.core import _compile, _rowwise, dirichlet_measures, reverse_kl_proxy_dirichlet
 
 

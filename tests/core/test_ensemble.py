@@ -5,8 +5,8 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import members
 
-from examples import members
 from fairseq_pdd.core import (
     EnsembleStatistics,
     ensemble_measures,

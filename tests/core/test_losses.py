@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from inputs import members, student_and_teacher
 
-from examples import members, student_and_teacher
 from fairseq_pdd.core import (
     _rowwise,
     dirichlet_nll,

@@ -7,8 +7,8 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import members
 
-from examples import members
 from fairseq_pdd.core import dirichlet_measures, ensemble_measures, expected_log_probs
 
 OFFSETS = (0.0, 0.1, 1.0)

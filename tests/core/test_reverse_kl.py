@@ -10,8 +10,8 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import MEANS, student_and_teacher, teacher_mean
 
-from examples import MEANS, student_and_teacher, teacher_mean
 from fairseq_pdd.core import reverse_kl_proxy_dirichlet
 
 TOLERANCE = 2e-5
