@@ -47,7 +47,8 @@ def test_compiled_equals_eager_for_every_shape_with_one_compilation(
     compiling, eager, caplog, capfd, monkeypatch
 ):
     """One long test, since compiling is what takes the time."""
-    counters = pytest.importorskip("torch._dynamo.utils").counters
+    from torch._dynamo.utils import counters
+
     caplog.set_level(logging.INFO, logger=_compile.__name__)
     monkeypatch.setattr(_rowwise, "_COMPILED_CHUNK_ELEMENTS", 3000)
     graphs = None
