@@ -22,8 +22,10 @@ logger = logging.getLogger(__name__)
 SWITCH = "FAIRSEQ_PDD_COMPILE"
 MIN_ELEMENTS = 1 << 22
 
-# Never keep an intermediate of the size of the logits: computing it twice is cheaper than memory.
 _OPTIONS: Dict[str, Any] = {
+    # use all threads, even if the batch that it is compiled for is a small one
+    "cpp.dynamic_threads": True,
+    # keep no intermediate of the size of the logits: computing it twice is cheaper than memory
     "realize_opcount_threshold": 1 << 20,
     "realize_reads_threshold": 1 << 20,
     "realize_acc_reads_threshold": 1 << 20,
@@ -40,7 +42,9 @@ class _State:
 
 def is_worthwhile(logits: Tensor) -> bool:
     """Count ``logits`` as work and tell whether to compile for it."""
-    if _State.failed or logits.dtype == torch.float64 or os.environ.get(SWITCH, "1") == "0":
+    if _State.failed or os.environ.get(SWITCH, "1") == "0":
+        return False
+    if logits.dtype == torch.float64 or logits.device.type not in ("cpu", "cuda"):
         return False
     _State.elements_seen += logits.numel()
     return _State.elements_seen >= MIN_ELEMENTS
@@ -62,9 +66,8 @@ class Compiled:
         if _State.failed or args[0] is None or args[0].shape[0] < 2:
             return self.function(*args, **constants)
         variant = (args[0].device, *(arg is None for arg in args), *constants.items())
-        if variant in self._variants:
-            return self._run(args, constants)
-        if not _State.announced:
+        is_new = variant not in self._variants
+        if is_new and not _State.announced:
             _State.announced = True
             logger.info(f"compiling the kernels of the loss; {SWITCH}=0 switches this off")
         start = time.perf_counter()
@@ -75,9 +78,10 @@ class Compiled:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             logger.warning(f"the loss will be slower, since compiling it failed: {reason}")
             return self.function(*args, **constants)
-        self._variants.add(variant)
-        name = self.function.__name__.strip("_")
-        logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
+        if is_new:
+            self._variants.add(variant)
+            name = self.function.__name__.strip("_")
+            logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return result
 
     def _run(self, args: Sequence[Optional[Tensor]], constants: Dict[str, Any]) -> Any:

@@ -7,7 +7,14 @@ import reference
 import torch
 from inputs import student_and_teacher
 
-from fairseq_pdd.core import _compile, _rowwise, dirichlet_measures, reverse_kl_proxy_dirichlet
+from fairseq_pdd.core import (
+    _compile,
+    _rowwise,
+    dirichlet_measures,
+    measures,
+    reverse_kl,
+    reverse_kl_proxy_dirichlet,
+)
 
 
 def loss_and_grad(logits, mean, lam):
@@ -20,11 +27,23 @@ def loss_and_grad(logits, mean, lam):
 
 @pytest.fixture
 def compiling(monkeypatch):
-    """A process in which every call is worth compiling and nothing was compiled."""
+    """A process in which every call is worth compiling and nothing was compiled.
+
+    Other tests of the same process may have compiled the same functions for their shapes.
+    """
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    for module in (reverse_kl, measures):
+        for function in vars(module).values():
+            if isinstance(function, _rowwise.RowFunction) and function._compiled is not None:
+                monkeypatch.setattr(function, "_compiled", _compile.Compiled(function._eager))
     monkeypatch.setenv(_compile.SWITCH, "1")
     monkeypatch.setattr(_compile, "MIN_ELEMENTS", 0)
-    for name in ("elements_seen", "announced", "failed"):
-        monkeypatch.setattr(_compile._State, name, getattr(_compile._State, name))
+    monkeypatch.setattr(_compile._State, "elements_seen", 0)
+    for name in ("announced", "failed"):
+        monkeypatch.setattr(_compile._State, name, False)
 
 
 @pytest.fixture
@@ -86,6 +105,27 @@ def test_compiled_equals_eager_for_every_shape_with_one_compilation(
     assert capfd.readouterr().out == ""
 
 
+def test_a_compiled_kernel_that_fails_later_is_left_as_well(compiling, monkeypatch, caplog):
+    calls = []
+
+    def compile_for_two_calls(function, **_):
+        def compiled(*args, **constants):
+            calls.append(args)
+            if len(calls) > 2:
+                raise RuntimeError("recompile_limit reached")
+            return function(*args, **constants)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_for_two_calls)
+    double = _compile.Compiled(lambda x: 2 * x)
+    x = torch.ones(2, 3)
+    assert all(torch.equal(double(x), 2 * x) for _ in range(5))
+    assert len(calls) == 3
+    (warning,) = [text for level, text in messages(caplog) if level == "WARNING"]
+    assert "recompile_limit reached" in warning
+
+
 def broken_compile(function, **kwargs):
     def compiled(*args, **kwargs):
         raise RuntimeError("no C++ compiler found\nwith a long explanation")
@@ -121,7 +161,7 @@ def test_little_work_is_not_worth_compiling(compiling, monkeypatch):
     assert [_compile.is_worthwhile(logits) for _ in range(4)] == [False, False, True, True]
 
 
-@pytest.mark.parametrize("reason", ["switched off", "float64", "failed before"])
+@pytest.mark.parametrize("reason", ["switched off", "float64", "other device", "failed before"])
 def test_what_is_never_compiled(compiling, monkeypatch, reason):
     logits = torch.zeros(4, 100)
     assert _compile.is_worthwhile(logits)
@@ -131,6 +171,8 @@ def test_what_is_never_compiled(compiling, monkeypatch, reason):
         monkeypatch.setattr(_compile._State, "failed", True)
     if reason == "float64":
         logits = logits.double()
+    if reason == "other device":
+        logits = logits.to("meta")
     assert not _compile.is_worthwhile(logits)
 
 
