@@ -39,7 +39,7 @@ clean: ## remove what was built, but not the results in examples/*/work
 .venv/.dependencies: .venv/.python constraints.txt setup.py
 	@echo "installing torch, fairseq and the rest; about 6 GB, some minutes"
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev,images,speech]"
 	touch $@
 
 # A regular install, as users have it: `--user-dir fairseq_pdd` then resolves from any folder.

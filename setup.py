@@ -26,9 +26,13 @@ setup(
         "fairseq-fixed>=0.12.3.1; python_version >= '3.11'",
         "fairseq>=0.12.2; python_version < '3.11'",
         "torch>=2.6",  # the first whose torch.load is safe by default, which fairseq relies on
+        "jiwer>=4",
+        "matplotlib",
         "numpy",
+        "rich",
         "sacrebleu>=2",
         "scikit-learn",
+        "scipy",
         "sentencepiece",
         "tabulate",
         "tqdm",
@@ -37,15 +41,16 @@ setup(
     extras_require={
         "dev": [
             "hypothesis",
-            "matplotlib",
             "mpmath",
             "mypy",
+            "playwright",
             "pytest",
             "pytest-xdist",
             "ruff",
             "types-tabulate",
         ],
-        "examples": ["matplotlib"],
+        "images": ["torchmetrics", "torchvision"],
+        "speech": ["editdistance", "soundfile", "torchaudio"],
     },
     entry_points={"console_scripts": ["fairseq-pdd = fairseq_pdd.cli.main:app"]},
 )
