@@ -10,11 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=4 VOCABULARY=4000 BATCH=2000 WARMUP=400
+MEMBERS=4 VOCABULARY=4000 BATCH=2000 WARMUP=400 OOD='*'
 case $SCALE in
   small)
-    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=5 STUDENT_EPOCHS=2 BEAM=1 EVALUATED=1
-    VOCABULARY=2000 BATCH=1000 WARMUP=200 ;;
+    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=5 STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1
+    VOCABULARY=2000 BATCH=1000 WARMUP=200 OOD='[fp]*' ;; # French and permuted
   default) PAIRS=20000 MAX_WORDS=14 EVAL=600 EPOCHS=6 STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
   large) PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
   smoke)
@@ -74,7 +74,7 @@ fi
 $BIN/python $HERE/ddtp.py --out "$WORK/text" --max-words $MAX_WORDS --train-pairs $PAIRS \
   --max-eval $EVAL --max-valid $EVAL "${DATA_ARGS[@]}"
 SETS=(test)
-for path in "$WORK"/text/ood_*."$SRC"; do SETS+=("$(basename "$path" ".$SRC")"); done
+for path in "$WORK"/text/ood_$OOD."$SRC"; do SETS+=("$(basename "$path" ".$SRC")"); done
 
 say "2. subwords and binarisation"
 job subwords 'error' $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" --languages $SRC $TGT \

@@ -20,7 +20,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 SWITCH = "FAIRSEQ_PDD_COMPILE"
-MIN_ELEMENTS = 1 << 22
+MIN_ELEMENTS = 1 << 26
 
 _OPTIONS: Dict[str, Any] = {
     # use all threads, even if the batch that it is compiled for is a small one

@@ -31,7 +31,7 @@ class RowFunction:
 
     The wrapped function maps tensors ``[n, ...]`` (or None) to a tensor ``[n, ...]`` or a tuple
     of them and may write to its arguments; keyword arguments are constants. It is given float32
-    (float64 if the first tensor is) whatever the input, and no gradient is recorded.
+    (float64 if the first tensor is) for any floating input, and no gradient is recorded.
     """
 
     def __init__(self, function: Callable[..., Any], compilable: bool) -> None:
@@ -49,15 +49,20 @@ class RowFunction:
         parts = []
         with torch.autocast(first.device.type, enabled=False):
             for rows in row_chunks(first, elements):
-                chunk = [
-                    arg if arg is None else arg.detach()[rows].to(dtype) for arg in (first, *others)
-                ]
+                chunk = [_rows_of(arg, rows, dtype) for arg in (first, *others)]
                 parts.append(run(*chunk, **constants))
         if len(parts) == 1:
             return parts[0]
         if isinstance(parts[0], tuple):
             return tuple(torch.cat(results) for results in zip(*parts))
         return torch.cat(parts)
+
+
+def _rows_of(tensor: Optional[Tensor], rows: slice, dtype: torch.dtype) -> Optional[Tensor]:
+    if tensor is None:
+        return None
+    part = tensor.detach()[rows]
+    return part.to(dtype) if part.is_floating_point() else part
 
 
 def row_function(compilable: bool = False) -> Callable[[Callable[..., Any]], RowFunction]:
@@ -119,13 +124,12 @@ def rowwise_loss(kernel: RowKernel, logits: Tensor, *targets: Tensor) -> Tensor:
     Args:
         kernel: the row kernel.
         logits: ``[..., K]``, any floating type; the gradient goes to these alone.
-        targets: constants of shape ``[..., K]`` or ``[...]``.
+        targets: constants of shape ``[..., K]``, ``[..., k]`` or ``[...]``.
 
     Returns:
         ``[...]``, float32 (float64 for float64 logits).
     """
     lead, k = logits.shape[:-1], logits.shape[-1]
-    flat = [t.detach().reshape(-1, k) if t.dim() > len(lead) else t.detach().reshape(-1)
-            for t in targets]  # fmt: skip
+    flat = [t.detach().flatten(0, len(lead) - 1) if lead else t.detach()[None] for t in targets]
     loss: Tensor = _RowwiseLoss.apply(kernel, logits.reshape(-1, k), *flat)
     return loss.reshape(lead)

@@ -12,15 +12,16 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ._checks import check_logits, check_offset, check_per_class, check_per_row
+from ._checks import check_logits, check_offset, check_per_row
 from ._rowwise import row_function, rowwise_loss
+from .topk import MeanProbs, as_dense, as_tensors, check_mean_probs
 
 DEFAULT_MAX_PRECISION = 1e8
 
 
 def forward_kl_proxy_dirichlet(
     logits: Tensor,
-    mean_probs: Tensor,
+    mean_probs: MeanProbs,
     inverse_precision: Tensor,
     offset: float = 1.0,
     max_precision: float = DEFAULT_MAX_PRECISION,
@@ -29,7 +30,7 @@ def forward_kl_proxy_dirichlet(
 
     Args:
         logits: student logits ``z``, ``[..., K]``.
-        mean_probs: ensemble mean π̂, ``[..., K]``; a constant.
+        mean_probs: ensemble mean π̂, ``[..., K]`` or :class:`TopKProbs`; a constant.
         inverse_precision: λ = 1/β̂₀ ≥ 0, ``[...]``; a constant.
         offset: δ > 0, added to both Dirichlets' concentrations.
         max_precision: cap on β̂₀. Unlike the reverse KL, this divergence is infinite for
@@ -43,26 +44,26 @@ def forward_kl_proxy_dirichlet(
         ValueError: shapes do not match, ``offset`` or ``max_precision`` is not positive.
     """
     check_logits(logits)
-    check_per_class("mean_probs", mean_probs, logits)
+    check_mean_probs(mean_probs, logits)
     check_per_row("inverse_precision", inverse_precision, logits)
     check_offset(offset)
     if not max_precision > 0:
         raise ValueError(f"max_precision must be positive, not {max_precision}")
     kernel = partial(_forward_kl_rows, offset=float(offset), max_precision=float(max_precision))
-    return rowwise_loss(kernel, logits, mean_probs, inverse_precision)
+    return rowwise_loss(kernel, logits, inverse_precision, *as_tensors(mean_probs))
 
 
 @row_function()
 def _forward_kl_rows(
     z: Tensor,
-    mean: Tensor,
     lam: Tensor,
-    grad: Optional[Tensor],
+    *mean_and_grad: Optional[Tensor],
     offset: float,
     max_precision: float,
 ) -> Tensor:
+    *tensors, grad = mean_and_grad
     dtype = z.dtype
-    z, mean, lam = z.double(), mean.double(), lam.double()
+    z, mean, lam = z.double(), as_dense(tensors, z.shape[-1]).double(), lam.double()
     k = z.shape[-1]
     e = z.exp()
     alpha, alpha0 = e + offset, e.sum(-1) + offset * k

@@ -28,7 +28,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from ._checks import check_logits, check_offset, check_per_class, check_per_row
+from ._checks import check_logits, check_offset, check_per_row
 from ._rowwise import row_function, rowwise_loss
 from .special import (
     digamma_series,
@@ -38,10 +38,11 @@ from .special import (
     top_and_others,
     trigamma_ratio,
 )
+from .topk import MeanProbs, TopKProbs, as_tensors, check_mean_probs
 
 
 def reverse_kl_proxy_dirichlet(
-    logits: Tensor, mean_probs: Tensor, inverse_precision: Tensor, offset: float = 1.0
+    logits: Tensor, mean_probs: MeanProbs, inverse_precision: Tensor, offset: float = 1.0
 ) -> Tensor:
     """Reverse KL to the proxy Dirichlet divided by its precision, Eq. 17.
 
@@ -51,7 +52,7 @@ def reverse_kl_proxy_dirichlet(
 
     Args:
         logits: student logits ``z``, ``[..., K]``.
-        mean_probs: ensemble mean π̂, ``[..., K]``; a constant.
+        mean_probs: ensemble mean π̂, ``[..., K]`` or :class:`TopKProbs`; a constant.
         inverse_precision: λ = 1/β̂₀ ≥ 0, ``[...]``; a constant
             (:attr:`EnsembleStatistics.inverse_precision`).
         offset: δ > 0, added to the student's and the proxy's concentrations.
@@ -64,17 +65,42 @@ def reverse_kl_proxy_dirichlet(
         ValueError: shapes do not match or ``offset`` is not positive.
     """
     check_logits(logits)
-    check_per_class("mean_probs", mean_probs, logits)
+    check_mean_probs(mean_probs, logits)
     check_per_row("inverse_precision", inverse_precision, logits)
     check_offset(offset)
-    kernel = partial(_reverse_kl_rows, offset=float(offset))
-    return rowwise_loss(kernel, logits, mean_probs, inverse_precision)
+    rows = _reverse_kl_top_k_rows if isinstance(mean_probs, TopKProbs) else _reverse_kl_rows
+    kernel = partial(rows, offset=float(offset))
+    return rowwise_loss(kernel, logits, inverse_precision, *as_tensors(mean_probs))
 
 
 def _reverse_kl_rows(
-    z: Tensor, mean: Tensor, lam: Tensor, grad: Optional[Tensor], offset: float
+    z: Tensor, lam: Tensor, mean: Tensor, grad: Optional[Tensor], offset: float
 ) -> Tensor:
     return _classes(z, mean, lam, grad, *_totals(z, offset=offset), offset=offset)
+
+
+def _reverse_kl_top_k_rows(
+    z: Tensor,
+    lam: Tensor,
+    probs: Tensor,
+    index: Tensor,
+    rest: Tensor,
+    grad: Optional[Tensor],
+    offset: float,
+) -> Tensor:
+    """As if no class were listed, then corrected for those that are: the loss is linear in π̂
+    and a class's gradient depends on no other class's π̂. Nothing gets K entries a row but the
+    gradient.
+    """
+    totals = _totals(z, offset=offset)
+    each = TopKProbs(probs, index, rest).each(z.shape[-1]).unsqueeze(-1)
+    loss = _classes(z, each, lam, grad, *totals, offset=offset)
+    listed = z.gather(-1, index)
+    listed_grad = None if grad is None else grad.new_empty(listed.shape)
+    loss = loss + _listed(listed, probs, each, lam, listed_grad, *totals, offset=offset)
+    if grad is not None:
+        grad.scatter_(-1, index, listed_grad)
+    return loss
 
 
 class _Totals(NamedTuple):
@@ -139,21 +165,66 @@ def _classes(
     *totals: Tensor,
     offset: float,
 ) -> Tensor:
-    """Loss ``[N]``; the gradient is written to ``grad``, in the same pass over the classes."""
+    """Loss ``[N]``; the gradient is written to ``grad``, in the same pass over the classes.
+
+    ``mean`` is ``[N, K]``, or ``[N, 1]`` for equal classes.
+    """
     rows = _Totals(*totals)
     lam = lam.unsqueeze(-1)
-    e = z.exp()
-    alpha = shift(e + offset)
-    major, minor = log_shifted(alpha, e, z, offset)
-    log_y = (major - rows.reference) + minor
-    gap = rows.digamma0 - (log_y + digamma_series(alpha))  # ψ(α₀) - ψ(α_k) ≥ 0
+    each = _Classes.of(z, rows, offset)
     weight = mean if offset == 1.0 else mean + lam * (offset - 1.0)
     # one sum for all that depends on a class, so that a compiler needs one loop for it
-    of_classes = weight * gap - lam * entropy_term(alpha, log_y + rows.reference)
-    loss = (of_classes.sum(dim=-1, keepdim=True) + lam * rows.prior0).squeeze(-1)
-    if grad is None:
-        return loss
+    of_classes = weight * each.gap - lam * each.entropy_term
+    if grad is not None:
+        grad.copy_(_gradient(z, each.e, mean, lam, rows, offset))
+    return (of_classes.sum(dim=-1, keepdim=True) + lam * rows.prior0).squeeze(-1)
 
+
+@row_function(compilable=True)
+def _listed(
+    z: Tensor,
+    probs: Tensor,
+    counted: Tensor,
+    lam: Tensor,
+    grad: Optional[Tensor],
+    *totals: Tensor,
+    offset: float,
+) -> Tensor:
+    """What some classes ``[N, k]`` of probability ``probs`` lack in the loss ``[N]`` where they
+    were counted with probability ``counted``, ``[N, 1]``; their gradient is written to ``grad``.
+    """
+    rows = _Totals(*totals)
+    each = _Classes.of(z, rows, offset)
+    if grad is not None:
+        grad.copy_(_gradient(z, each.e, probs, lam.unsqueeze(-1), rows, offset))
+    return ((probs - counted) * each.gap).sum(dim=-1)
+
+
+class _Classes(NamedTuple):
+    """What the loss needs of each class, ``[N, K]``."""
+
+    e: Tensor
+    gap: Tensor
+    """ψ(α₀) - ψ(α_k) ≥ 0."""
+    entropy_term: Tensor
+    """h(α_k)."""
+
+    @classmethod
+    def of(cls, z: Tensor, rows: _Totals, offset: float) -> "_Classes":
+        e = z.exp()
+        alpha = shift(e + offset)
+        major, minor = log_shifted(alpha, e, z, offset)
+        log_y = (major - rows.reference) + minor
+        return cls(
+            e=e,
+            gap=rows.digamma0 - (log_y + digamma_series(alpha)),
+            entropy_term=entropy_term(alpha, log_y + rows.reference),
+        )
+
+
+def _gradient(
+    z: Tensor, e: Tensor, mean: Tensor, lam: Tensor, rows: _Totals, offset: float
+) -> Tensor:
     p = (z - rows.top).exp() * rows.share
     q, c, ec = trigamma_ratio(e, offset)
     # a dominant class without the rounding of 1 - (1 - tiny)
@@ -164,5 +235,4 @@ def _classes(
     )
     # the same difference in the complements where those are small, else in the ratios
     of_prior = torch.where(c < 0.5, p * rows.sc0 - ec, e * (q - rows.q0))
-    grad.copy_(of_mean + lam * of_prior)
-    return loss
+    return of_mean + lam * of_prior

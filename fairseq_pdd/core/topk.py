@@ -1,0 +1,85 @@
+"""A distribution over many classes by its largest probabilities."""
+
+from typing import NamedTuple, Sequence, Tuple, Union
+
+from torch import Tensor
+
+from ._checks import check_logits, check_per_class, check_per_row
+
+
+class TopKProbs(NamedTuple):
+    """An ensemble mean π̂ of which k classes are known, and what the others have together.
+
+    The losses that need only (π̂, λ) take it in place of a dense ``mean_probs``; the remaining
+    mass then counts as spread evenly over the other K - k classes.
+    """
+
+    probs: Tensor
+    """Probabilities of the listed classes, ``[..., k]``."""
+    index: Tensor
+    """The listed classes, distinct integers, ``[..., k]``."""
+    rest: Tensor
+    """Remaining mass, ``[...]``."""
+
+    @classmethod
+    def of(cls, mean_probs: Tensor, k: int) -> "TopKProbs":
+        """The ``k`` largest of dense probabilities.
+
+        Args:
+            mean_probs: ``[..., K]``.
+            k: at least 1; all classes where K is not larger.
+
+        Raises:
+            ValueError: fewer than two classes, or k < 1.
+        """
+        check_logits(mean_probs, "mean_probs")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        num_classes = mean_probs.shape[-1]
+        probs, index = mean_probs.topk(min(k, num_classes), dim=-1)
+        if k >= num_classes:
+            return cls(probs, index, torch.zeros_like(probs[..., 0]))
+        # summed on its own: the difference to 1 would have an error of the size of the largest
+        rest = mean_probs.scatter(-1, index, 0.0).sum(-1)
+        return cls(probs, index, rest)
+
+    def each(self, num_classes: int) -> Tensor:
+        """Probability of a class that is not listed, ``[...]``; 0 where all of K are."""
+        return self.rest / max(num_classes - self.probs.shape[-1], 1)
+
+    def dense(self, num_classes: int) -> Tensor:
+        """All K probabilities, ``[..., K]``."""
+        each = self.each(num_classes).unsqueeze(-1)
+        return each.expand(*self.rest.shape, num_classes).scatter(-1, self.index, self.probs)
+
+
+MeanProbs = Union[Tensor, TopKProbs]
+"""What the losses take for π̂."""
+
+
+def check_mean_probs(mean_probs: MeanProbs, logits: Tensor) -> None:
+    """Raise ``ValueError`` unless ``mean_probs`` suit the classes and rows of ``logits``."""
+    if not isinstance(mean_probs, TopKProbs):
+        check_per_class("mean_probs", mean_probs, logits)
+        return
+    probs, index, rest = mean_probs
+    k = probs.shape[-1] if probs.dim() else 0
+    if index.shape != probs.shape or not 1 <= k <= logits.shape[-1]:
+        raise ValueError(
+            f"top-k probabilities have shape {tuple(probs.shape)} and their classes "
+            f"{tuple(index.shape)}; both must be [..., k] with k of 1 to {logits.shape[-1]}"
+        )
+    if index.is_floating_point():
+        raise ValueError(f"the classes of top-k probabilities must be integers, not {index.dtype}")
+    check_per_row("each of the top-k probabilities", probs[..., 0], logits)
+    check_per_row("the remaining mass", rest, logits)
+
+
+def as_tensors(mean_probs: MeanProbs) -> Tuple[Tensor, ...]:
+    """Tensors to be handed to a function of rows, which undoes it by :func:`as_dense`."""
+    return tuple(mean_probs) if isinstance(mean_probs, TopKProbs) else (mean_probs,)
+
+
+def as_dense(tensors: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Dense probabilities, of a few rows at a time."""
+    return tensors[0] if len(tensors) == 1 else TopKProbs(*tensors).dense(num_classes)
