@@ -6,13 +6,16 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart test lint format types check clean
+.PHONY: help quickstart bench test lint format types check clean
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|default|large)
 	SCALE=$(SCALE) bash examples/quickstart/run.sh
+
+bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
+	$(BIN)/python benchmarks/run.py
 
 test: .venv/.package ## run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope

@@ -1,177 +1,233 @@
-"""What the Dirichlet loss costs: forward and backward against cross-entropy, in one run.
+"""What the loss costs beside a cross-entropy and beside the textbook's formulas.
 
-All cases take turns in every repeat, so what else the machine does hits them alike; a table of
-median ratios is printed. Compiling is not counted, but its time is printed.
+Forward and backward of each on the same logits in turns; compiling is not counted, but told.
 """
 
 import argparse
 import os
-import platform
 import statistics
-import time
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, List, Sequence, Tuple
 
+import measuring
+import textbook
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_pdd.core import dirichlet_measures, mean_kl, reverse_kl_proxy_dirichlet
+from fairseq_pdd.core import (
+    EnsembleStatistics,
+    _compile,
+    dirichlet_measures,
+    mean_kl,
+    reverse_kl_proxy_dirichlet,
+)
 
-SWITCH = "FAIRSEQ_PDD_COMPILE"
-CASES = ("cross-entropy", "KL to the mean", "eager", "compiled", "measures")
+MEMBERS = 10
+CROSS_ENTROPY = "cross-entropy"
+COMPILED = "pd_send2"
+EAGER = "pd_send2, not compiled"
+TEXTBOOK = f"textbook, {MEMBERS} members"
+CASES = (
+    CROSS_ENTROPY,
+    COMPILED,
+    EAGER,
+    "send",
+    "measures of the student",
+    f"pd_send2, {MEMBERS} members",
+    TEXTBOOK,
+)
+# The textbook's tensors have M times as many elements, of twice the size: it gets fewer rows,
+# and its figures are those of as many rows as the others have.
+TEXTBOOK_SHARE = 8
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
-        "--classes", type=int, nargs="+", default=[1000, 4000, 40_000], help="vocabulary sizes"
-    )
-    parser.add_argument(
-        "--elements", type=int, default=512 * 40_000, help="logits of a batch: rows x classes"
-    )
-    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each case")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
-    parser.add_argument(
-        "--skip-eager", action="store_true", help="leave out the slowest case, eager mode"
-    )
+    parser = measuring.parser(__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[1000, 5000, 40_000], help="K")
+    parser.add_argument("--elements", type=int, default=512 * 40_000, help="T times K of a batch")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it: cpu, cuda")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of logits"
     )
-    return parser.parse_args()
+    parser.add_argument("--plot", metavar="FILE", help="draw the cost against K")
+    args = parser.parse_args()
+    if args.quick:
+        args.classes, args.elements, args.repeats = [100, 500, 1000], 1 << 12, 2
+    return args
 
 
-def cases_of(args: argparse.Namespace) -> List[str]:
-    """The cases asked for; the first one is what the others are compared to."""
-    return [case for case in CASES if not (args.skip_eager and case == "eager")]
-
-
-class PeakMemory:
-    """Bytes allocated at most while it runs, on Linux or a GPU; elsewhere None."""
-
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
-        self.peak: Optional[int] = None
-
-    def __enter__(self) -> "PeakMemory":
-        if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        elif os.path.exists("/proc/self/clear_refs"):
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # the peak starts anew
-            self._before = self._status("VmRSS")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.on_gpu:
-            self.peak = torch.cuda.max_memory_allocated() - self._before
-        elif os.path.exists("/proc/self/clear_refs"):
-            self.peak = self._status("VmHWM") - self._before
-
-    @staticmethod
-    def _status(field: str) -> int:
-        with open("/proc/self/status") as file:
-            (line,) = (line for line in file if line.startswith(field))
-        return int(line.split()[1]) * 1024
-
-
-def make_cases(rows: int, classes: int, device: str, dtype: torch.dtype) -> Dict[str, Callable]:
-    """Each of ``CASES`` as a function without arguments."""
+def make_cases(
+    rows: int, classes: int, args: argparse.Namespace
+) -> Tuple[Dict[str, Callable[[], object]], Dict[str, float]]:
+    """Each of ``CASES`` as a function without arguments, and what share of the rows it gets."""
     generator = torch.Generator().manual_seed(0)
 
-    def randn() -> Tensor:
-        return torch.randn(rows, classes, generator=generator).to(device)
+    def randn(*shape: int) -> Tensor:
+        values = torch.randn(*shape, generator=generator) * 3
+        return values.to(args.device, getattr(torch, args.dtype))
 
-    logits = (randn() * 3).to(dtype).requires_grad_()
-    mean = torch.softmax(randn() * 3, dim=-1)
-    lam = torch.rand(rows, generator=generator).to(device) * 1e-3
-    target = torch.randint(classes, (rows,), generator=generator).to(device)
+    few = max(2, rows // TEXTBOOK_SHARE)
+    logits = randn(rows, classes).requires_grad_()
+    common = randn(rows, classes)
+    members = [common + randn(rows, classes) / 5 for _ in range(MEMBERS)]
+    few_logits = logits.detach()[:few].clone().requires_grad_()
+    few_members = torch.stack([member[:few] for member in members], dim=1)
+    target = torch.randint(classes, (rows,), generator=generator).to(args.device)
 
-    def train(loss: Callable[[], Tensor], compile_kernels: bool) -> Callable[[], None]:
+    def teacher() -> EnsembleStatistics:
+        result = EnsembleStatistics()
+        for member in members:
+            result.update(F.log_softmax(member, dim=-1, dtype=torch.float32))
+        return result
+
+    known = teacher()
+    mean, lam = known.mean_probs, known.inverse_precision
+
+    def train(loss: Callable[[], Tensor], compile_kernels: bool = True) -> Callable[[], None]:
         def run() -> None:
-            os.environ[SWITCH] = "1" if compile_kernels else "0"
+            os.environ[_compile.SWITCH] = "1" if compile_kernels else "0"
             loss().sum().backward()
-            logits.grad = None
+            logits.grad = few_logits.grad = None
 
         return run
 
-    def proxy() -> Tensor:
+    def with_members() -> Tensor:
+        target = teacher()
+        return reverse_kl_proxy_dirichlet(logits, target.mean_probs, target.inverse_precision)
+
+    def ours() -> Tensor:
         return reverse_kl_proxy_dirichlet(logits, mean, lam)
 
     def measures() -> None:
-        os.environ[SWITCH] = "1"
+        os.environ[_compile.SWITCH] = "1"
         dirichlet_measures(logits)
 
-    return {
-        "cross-entropy": train(lambda: F.cross_entropy(logits, target, reduction="none"), False),
-        "KL to the mean": train(lambda: mean_kl(logits, mean), False),
-        "eager": train(proxy, False),
-        "compiled": train(proxy, True),
-        "measures": measures,
-    }
+    cases = (
+        train(lambda: F.cross_entropy(logits, target, reduction="none")),
+        train(ours),
+        train(ours, compile_kernels=False),
+        train(lambda: mean_kl(logits, mean)),
+        measures,
+        train(with_members),
+        train(lambda: textbook.loss(few_logits, *textbook.statistics(few_members))),
+    )
+    scale = dict.fromkeys(CASES, 1.0)
+    scale[TEXTBOOK] = rows / few
+    return dict(zip(CASES, cases)), scale
 
 
-def synchronised(device: str) -> float:
-    """Time when all that was asked of ``device`` is done."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter()
+class Costs:
+    """Median seconds and peak bytes of every case by size."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.time_rows: List[List[str]] = []
+        self.memory_rows: List[List[str]] = []
+        # seconds for as many rows as `elements` makes, by case and K
+        self.seconds: Dict[str, Dict[int, float]] = {case: {} for case in CASES}
+
+    def measure(self, classes: int, in_table: bool) -> None:
+        """Take the figures for one vocabulary."""
+        args = self.args
+        rows = max(2, args.elements // classes)
+        cases, scale = make_cases(rows, classes, args)
+        start = measuring.clock()
+        for case in cases.values():
+            case()
+        measuring.say(f"[{rows}, {classes}]: first calls {measuring.clock() - start:.1f} s")
+        seconds = measuring.interleaved(cases, args.repeats if in_table else args.repeats // 2 + 1)
+        for name, values in seconds.items():
+            self.seconds[name][classes] = scale[name] * statistics.median(values)
+        if not in_table:
+            return
+        base = seconds[CROSS_ENTROPY]
+        size = [f"{classes:,}", f"{rows:,}"]
+        self.time_rows.append(
+            [*size, f"{statistics.median(base) * 1000:.0f} ms"]
+            + [measuring.ratio(seconds[case], base, scale[case]) for case in CASES[1:]]
+        )
+        tensor = rows * classes * 4
+        self.memory_rows.append(
+            size
+            + [f"{measuring.peak_bytes(cases[case]) * scale[case] / tensor:.1f}" for case in CASES]
+        )
 
 
-def measure(args: argparse.Namespace, classes: int) -> Iterator[str]:
-    """Cells of the table's row for one vocabulary."""
-    rows = max(2, args.elements // classes)
-    names = cases_of(args)
-    cases = make_cases(rows, classes, args.device, getattr(torch, args.dtype))
-    start = time.perf_counter()
-    for case in names:
-        cases[case]()
-    print(f"[{rows}, {classes}]: first calls took {time.perf_counter() - start:.1f} s", flush=True)
-    seconds: Dict[str, List[float]] = {case: [] for case in names}
-    for _ in range(args.repeats):
-        for case in names:
-            start = synchronised(args.device)
-            cases[case]()
-            seconds[case].append(synchronised(args.device) - start)
-    medians = {case: statistics.median(values) for case, values in seconds.items()}
+def growth(args: argparse.Namespace, of: str, shapes: Sequence[Tuple[int, int]]) -> List[str]:
+    """Cells of the table: how time grows from shape to shape ``(T, K)``."""
+    cases = {}
+    for rows, classes in shapes:
+        each, _ = make_cases(rows, classes, args)
+        cases[f"{rows}, {classes}"] = each[COMPILED]
+    medians = [statistics.median(s) for s in measuring.interleaved(cases, args.repeats).values()]
+    sizes = [shape["TK".index(of)] for shape in shapes]
+    return [of, f"[{shapes[0][0]:,}, {shapes[0][1]:,}]", f"[{shapes[-1][0]:,}, {shapes[-1][1]:,}]",
+            *measuring.growth(sizes, medians)]  # fmt: skip
 
-    yield f"{classes}"
-    yield f"{rows}"
-    yield f"{medians['cross-entropy'] * 1000:.0f} ms"
-    for case in names[1:]:
-        yield f"{medians[case] / medians['cross-entropy']:.2f}"
-    for case in ("cross-entropy", "compiled"):
-        with PeakMemory(args.device) as memory:
-            cases[case]()
-        peak = memory.peak
-        yield "-" if peak is None else f"{peak / (rows * classes * 4):.1f}"
+
+def plot(costs: Costs, path: str) -> None:
+    """Draw the cost against K, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for case in (TEXTBOOK, EAGER, COMPILED, CROSS_ENTROPY):
+        by_classes = sorted(costs.seconds[case].items())
+        milliseconds = [
+            1000 * seconds / max(2, costs.args.elements // classes) * 1000
+            for classes, seconds in by_classes
+        ]
+        axes.plot([classes for classes, _ in by_classes], milliseconds, marker="o", label=case)
+    axes.set(xscale="log", yscale="log", xlabel="classes K", ylabel="ms for 1,000 tokens")
+    axes.set_title("forward and backward of the loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    print(
-        f"{platform.machine()} {platform.system()}, PyTorch {torch.__version__}, {args.device}, "
-        f"{args.threads} threads, {args.dtype}, medians of {args.repeats}"
-    )
-    header = [
-        "classes",
-        "rows",
-        "cross-entropy",
-        *(f"{case} (ratio)" for case in cases_of(args)[1:]),
-        "cross-entropy memory (tensors)",
-        "compiled memory (tensors)",
+    costs = Costs(args)
+    for classes in args.classes:
+        costs.measure(classes, in_table=True)
+    most = max(args.classes)
+    if args.plot:
+        for classes in (most // 2, most // 4, most // 16, most // 80):
+            costs.measure(classes, in_table=False)
+        plot(costs, args.plot)
+    rows, middle = max(2, args.elements // most), args.classes[len(args.classes) // 2]
+    grown = [
+        growth(args, "T", [(max(16, args.elements // middle) // n, middle) for n in (8, 4, 2, 1)]),
+        growth(args, "K", [(rows, most // n) for n in (32, 16, 8, 4, 2, 1)]),
     ]
-    table = [header, ["---"] * len(header)]
-    table += [list(measure(args, classes)) for classes in args.classes]
-    for row in table:
-        print("| " + " | ".join(row) + " |")
-    print("ratio: time over that of cross-entropy; tensors: of float32 logits, beside the inputs")
+    if _compile._State.failed:
+        print("**No compiler worked here: everything ran in eager mode.**\n")
+    print(
+        f"""## The loss
+
+Forward and backward on logits [T, K], {args.dtype}, {args.device}, {args.threads} threads.
+Times over that of `F.cross_entropy`: medians of {args.repeats} turns, in brackets the least and the
+greatest ratio of a turn. "{MEMBERS} members" includes the statistics of as many members, given
+their logits; "textbook" is `benchmarks/textbook.py`, timed on 1/{TEXTBOOK_SHARE} of the rows and
+scaled.
+
+{measuring.table(["K", "T", CROSS_ENTROPY, *CASES[1:]], costs.time_rows)}
+
+Peak memory beside the inputs, in float32 tensors [T, K]:
+
+{measuring.table(["K", "T", *CASES], costs.memory_rows)}
+
+Growth of the time of `{COMPILED}`: the exponent p of the best fit of T^p or K^p, and the largest
+factor of a doubling.
+
+{measuring.table(["with", "from", "to", "exponent", "doubling"], grown)}
+"""
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits
-from ._rowwise import compute_dtype, row_chunks
+from ._rowwise import compute_dtype, row_function
 from .measures import UncertaintyMeasures
 
 _NO_MEMBER = "no member was added to EnsembleStatistics yet"
@@ -62,16 +62,7 @@ class EnsembleStatistics:
         member = log_probs.detach().reshape(-1, k)
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
         entropy_sum = self._entropy_sum.view(-1)
-        with torch.autocast(log_probs.device.type, enabled=False):
-            # by chunks: several passes over all classes would cost their memory traffic
-            for rows in row_chunks(member):
-                chunk = member[rows].to(prob_sum.dtype)
-                probs = chunk.exp()
-                prob_sum[rows] += probs
-                log_prob_sum[rows] += chunk
-                # the clamp makes 0 · ln 0 a zero
-                finite = chunk.clamp(min=torch.finfo(chunk.dtype).min)
-                entropy_sum[rows] -= probs.mul_(finite).sum(-1)
+        entropy_sum += _add_member(prob_sum, log_prob_sum, member)
         self.num_members += 1
         self._of_mean = None
 
@@ -136,20 +127,11 @@ class EnsembleStatistics:
             return self._of_mean
         if self._prob_sum is None or self._log_prob_sum is None:
             raise ValueError(_NO_MEMBER)
-        k = self._prob_sum.shape[-1]
+        k, lead = self._prob_sum.shape[-1], self._prob_sum.shape[:-1]
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
-        total = prob_sum.new_empty(prob_sum.shape[0])
-        rmi = torch.empty_like(total)
-        with torch.autocast(prob_sum.device.type, enabled=False):
-            for rows in row_chunks(prob_sum):
-                mean = prob_sum[rows] / self.num_members
-                log_mean = mean.log().clamp(min=torch.finfo(mean.dtype).min)
-                gap = log_mean - log_prob_sum[rows] / self.num_members
-                # a class that no member gives anything counts nothing
-                gap = torch.where(mean > 0, gap, torch.zeros_like(gap))
-                total[rows] = -(mean * log_mean).sum(-1)
-                rmi[rows] = (mean * gap).sum(-1)
-        lead = self._prob_sum.shape[:-1]
+        # a tensor, since another constant would have the function compiled again
+        members = torch.full_like(prob_sum[:, :1], self.num_members)
+        total, rmi = _entropy_and_rmi(prob_sum, log_prob_sum, members)
         # equal members leave rounding of either sign
         self._of_mean = total.view(lead), rmi.clamp(min=0).view(lead)
         return self._of_mean
@@ -158,6 +140,28 @@ class EnsembleStatistics:
         if total is None:
             raise ValueError(_NO_MEMBER)
         return total / self.num_members
+
+
+@row_function(compilable=True)
+def _add_member(prob_sum: Tensor, log_prob_sum: Tensor, log_probs: Tensor) -> Tensor:
+    """Entropy ``[N]`` of a member, which is added to the sums, all ``[N, K]``."""
+    probs = log_probs.exp()
+    prob_sum += probs
+    log_prob_sum += log_probs
+    # the clamp makes 0 · ln 0 a zero
+    return -(probs * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
+
+
+@row_function(compilable=True)
+def _entropy_and_rmi(
+    prob_sum: Tensor, log_prob_sum: Tensor, members: Tensor
+) -> Tuple[Tensor, Tensor]:
+    """Entropy of the mean and RMI, ``[N]``, from sums ``[N, K]`` over ``members``, ``[N, 1]``."""
+    mean = prob_sum / members
+    log_mean = mean.log().clamp(min=torch.finfo(mean.dtype).min)
+    # a class that no member gives anything counts nothing
+    gap = torch.where(mean > 0, log_mean - log_prob_sum / members, torch.zeros_like(mean))
+    return -(mean * log_mean).sum(-1), (mean * gap).sum(-1)
 
 
 def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:

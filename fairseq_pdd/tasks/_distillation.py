@@ -19,12 +19,13 @@ from ..criterions import DistillationCriterion
 from ..errors import UsageError
 from ..models.prior_network import mark_prior_network, prior_network_offset, require_logits
 from ..scoring import HypothesisScorer
-from ..teacher import EnsembleTeacher, load_members
+from ..teacher import EnsembleTeacher
 from ._output import UncertaintyOutput
 
 logger = logging.getLogger(__name__)
 
 _STATE = "prior_network"
+_CPU = torch.device("cpu")
 
 if TYPE_CHECKING:  # what lies below the mixin; at run time it is mixed into a task
     from fairseq.tasks import FairseqTask as _Task
@@ -50,6 +51,13 @@ class DistillationConfig(FairseqDataclass):
             "--fp16/--bf16. Its statistics are float32 in any case"
         },
     )
+    teacher_device: ChoiceEnum(["student", "cpu"]) = field(  # type: ignore[valid-type]
+        default="student",
+        metadata={
+            "help": "where the teacher's weights are: on the student's device, or in host memory, "
+            "from where the members are brought over one at a time for each batch"
+        },
+    )
     uncertainty_path: Optional[str] = field(
         default=None,
         metadata={
@@ -66,9 +74,11 @@ class DistillationConfig(FairseqDataclass):
         },
     )
     # read from elsewhere in fairseq's configuration
+    cpu: bool = II("common.cpu")
     fp16: bool = II("common.fp16")
     bf16: bool = II("common.bf16")
     log_interval: int = II("common.log_interval")
+    max_tokens: Optional[int] = II("dataset.max_tokens")
     gen_subset: str = II("dataset.gen_subset")
     nbest: int = II("generation.nbest")
     quiet: bool = II("common_eval.quiet")
@@ -118,18 +128,23 @@ class DistillationTaskMixin(_Task):
                     f"criterion {cfg._name} needs an ensemble: give its checkpoints with "
                     "--teacher-paths a.pt:b.pt:…"
                 )
-            members = load_members(self._teacher_paths, self)
-            self.teacher = EnsembleTeacher(members, self._teacher_dtype())
-            logger.info(
-                "teacher: %d members, %s parameters, %s",
-                len(self.teacher),
-                f"{sum(p.numel() for m in members for p in m.parameters()):,}",
-                self.teacher.dtype,
-            )
+            self.teacher = self._load_teacher()
         offset = getattr(criterion, "offset", None)
         self._criterion_state = {_STATE: None if offset is None else {"offset": offset}}
         self.state.merge_state_dict(self._criterion_state)
         return criterion
+
+    def _load_teacher(self) -> EnsembleTeacher:
+        use_gpu = torch.cuda.is_available() and not self.cfg.cpu
+        return EnsembleTeacher.load(
+            self._teacher_paths,
+            self,
+            dtype=self._teacher_dtype(),
+            # fairseq has made the worker's own GPU the current one
+            device=torch.device("cuda", torch.cuda.current_device()) if use_gpu else _CPU,
+            offload=str(self.cfg.teacher_device) == "cpu",
+            max_tokens=self.cfg.max_tokens,
+        )
 
     def _teacher_dtype(self) -> torch.dtype:
         name = str(self.cfg.teacher_dtype)

@@ -3,7 +3,8 @@
 import logging
 import os
 import pickle
-from typing import Any, Dict, List, Optional, Sequence
+import zipfile
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 from fairseq import checkpoint_utils, models, utils
@@ -11,6 +12,7 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import UsageError
@@ -18,30 +20,62 @@ from ..errors import UsageError
 logger = logging.getLogger(__name__)
 
 
-def load_members(paths: Sequence[str], task: FairseqTask) -> List[BaseFairseqModel]:
+def load_members(
+    paths: Sequence[str],
+    task: FairseqTask,
+    dtype: Optional[torch.dtype] = None,
+    device: Optional[torch.device] = None,
+) -> List[BaseFairseqModel]:
     """Load checkpoints as models of one ensemble.
 
     Args:
         paths: checkpoint files of ``fairseq-train``; architectures may differ.
         task: the student's task, whose dictionaries the members must share.
+        dtype: floating type to cast each model to once it is read (default: as it is).
+        device: where each model goes once it is read (default: the CPU).
 
     Returns:
-        The models, on the CPU, in the order of ``paths``.
+        The models in the order of ``paths``.
 
     Raises:
         UsageError: a file is missing, cannot be read safely or does not fit the dictionaries.
     """
+    require_files(paths)
+    return [
+        _load_member(path, task).to(device=device, dtype=dtype)
+        for path in tqdm(paths, desc="loading teachers", disable=None)
+    ]
+
+
+def require_files(paths: Sequence[str]) -> None:
+    """Raise :class:`UsageError` if one of the checkpoints does not exist."""
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise UsageError(
             f"teacher checkpoint not found: {', '.join(missing)} "
             "(--teacher-paths takes files joined with ':', like --path)"
         )
-    return [_load_member(path, task) for path in tqdm(paths, desc="loading teachers", disable=None)]
+
+
+def read_weights(path: str) -> Dict[str, Tensor]:
+    """Weights of a checkpoint without their memory: mapped, that is, read where looked at.
+
+    Raises:
+        UsageError: as :func:`load_members`.
+    """
+
+    def load(path: str) -> Dict[str, Any]:
+        # files of PyTorch before 1.6 cannot be mapped
+        mmap = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
+
+    return _read(path, load)["model"]
 
 
 def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
-    state = _read(path)
+    state = _read(path, checkpoint_utils.load_checkpoint_to_cpu)
+    # twice the size of the model
+    state.pop("last_optimizer_state", None)
     if state.get("args") is not None:
         cfg = convert_namespace_to_omegaconf(state["args"])
     elif state.get("cfg") is not None:
@@ -73,9 +107,9 @@ def _check_finite(path: str, model: BaseFairseqModel) -> None:
             )
 
 
-def _read(path: str) -> Dict[str, Any]:
+def _read(path: str, load: Callable[[str], Dict[str, Any]]) -> Dict[str, Any]:
     try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+        state = load(path)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{path} cannot be loaded safely: {_reason(error)} (a damaged file is to be copied "
@@ -86,7 +120,7 @@ def _read(path: str) -> Dict[str, Any]:
         raise UsageError(
             f"{path} cannot be read as a checkpoint of fairseq-train: {_reason(error)}"
         ) from error
-    if "model" not in state:
+    if not isinstance(state, dict) or "model" not in state:
         raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no model")
     return state
 

@@ -5,12 +5,14 @@ import logging
 import pytest
 import reference
 import torch
-from inputs import student_and_teacher
+from inputs import members, student_and_teacher
 
 from fairseq_pdd.core import (
     _compile,
     _rowwise,
     dirichlet_measures,
+    ensemble,
+    ensemble_measures,
     measures,
     reverse_kl,
     reverse_kl_proxy_dirichlet,
@@ -35,7 +37,7 @@ def compiling(monkeypatch):
 
     torch._dynamo.reset()
     counters.clear()
-    for module in (reverse_kl, measures):
+    for module in (ensemble, reverse_kl, measures):
         for function in vars(module).values():
             if isinstance(function, _rowwise.RowFunction) and function._compiled is not None:
                 monkeypatch.setattr(function, "_compiled", _compile.Compiled(function._eager))
@@ -180,3 +182,18 @@ def test_measures_compile_too(compiling, eager):
     logits = torch.randn(6, 70) * 5
     for ours, expected in zip(dirichlet_measures(logits), eager(dirichlet_measures, logits)):
         assert torch.allclose(ours, expected, rtol=1e-5, atol=2e-6)
+
+
+def test_statistics_compile_once_for_any_number_of_members(compiling, eager):
+    from torch._dynamo.utils import counters
+
+    graphs = None
+    for shape in ((3, 6, 70), (4, 6, 70), (10, 5, 90)):
+        log_probs = members(*shape)
+        log_probs[:, :, 3] = float("-inf")  # a class that no member allows
+        log_probs[1, 0, 4] = float("-inf")  # and one that only some do
+        ours, expected = ensemble_measures(log_probs, 0), eager(ensemble_measures, log_probs, 0)
+        for a, b in zip(ours, expected):
+            assert torch.allclose(a, b, rtol=1e-5, atol=2e-6)
+        graphs = graphs or counters["stats"]["unique_graphs"]
+    assert counters["stats"]["unique_graphs"] == graphs == 2

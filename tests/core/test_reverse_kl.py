@@ -59,6 +59,21 @@ def test_exact_vocabulary(k, spread, lam):
     check_row(logits, mean / mean.sum(), lam)
 
 
+@pytest.mark.parametrize("kind", ["one-hot", "flat"])
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("k", [1000, 40_000])
+def test_exact_vocabulary_with_extreme_teachers(k, offset, kind):
+    logits = torch.linspace(-60, 60, 17)[torch.randint(17, (k,))]
+    for lam in (0.0, 1e-3, 1.0):
+        check_row(logits, teacher_mean(kind, k), lam, offset)
+
+
+@pytest.mark.parametrize("lam", [0.0, 1e-4, 1.0])
+def test_exact_where_the_sum_of_concentrations_exceeds_float32(lam):
+    logits = torch.full((40_000,), 85.0)
+    check_row(logits, teacher_mean("one-hot", 40_000), lam)
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("k", [2, 50])
 def test_exact_in_float64(k, offset):

@@ -111,7 +111,7 @@ def test_generation_loads_no_teacher(workspace, monkeypatch):
     def refuse(*_: Any) -> None:
         raise AssertionError("a teacher was loaded")
 
-    monkeypatch.setattr("fairseq_pdd.tasks._distillation.load_members", refuse)
+    monkeypatch.setattr("fairseq_pdd.teacher.EnsembleTeacher.load", refuse)
     _, _, task = checkpoint_utils.load_model_ensemble_and_task([str(workspace.pd_send2)])
     assert task.teacher is None
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.modules import MultiheadAttention
 from inprocess import batch, build, load, task_for
 
 from fairseq_pdd.core import EnsembleStatistics, ensemble_measures
@@ -146,3 +147,31 @@ def test_one_member_is_a_teacher_without_diversity(workspace, sample):
     statistics: EnsembleStatistics = teacher.statistics(sample, sample["target"].ne(1))
     assert len(teacher) == 1
     assert statistics.inverse_precision.max() < 1e-7
+
+
+def test_encoders_run_once_a_batch_without_gradient_or_attention_weights(workspace):
+    """In training and in validation, which go the same way."""
+    task, model, criterion = build(
+        workspace.data, "--task", "distill_translation", "--criterion", "pd_send2",
+        "--teacher-paths", f"{workspace.transformer}:{workspace.lstm}:{workspace.transformer}",
+    )  # fmt: skip
+    sample = batch(task, "valid", range(10))
+    encoders, attention = [], []
+    for number, member in enumerate(task.teacher.members):
+        member.encoder.register_forward_hook(
+            lambda module, *_, number=number: encoders.append(
+                (number, module.training, torch.is_grad_enabled())
+            )
+        )
+        for module in member.modules():
+            if isinstance(module, MultiheadAttention):
+                module.register_forward_hook(lambda *args: attention.append(args[-1][1]))
+    expected = [(number, False, False) for number in range(3)]
+
+    task.train_step(sample, model, criterion, SimpleNamespace(backward=lambda x: x.backward()), 0)
+    assert encoders == expected
+    encoders.clear()
+    task.valid_step(sample, model, criterion)
+    assert encoders == expected
+    # encoder, decoder and what joins them; of two Transformers; in two steps
+    assert attention == [None] * 3 * 2 * 2

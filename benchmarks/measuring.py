@@ -1,0 +1,135 @@
+"""What the benchmarks share: clocks, memory, tables, the machine."""
+
+import argparse
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, on machines without a GPU
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+Case = Callable[[], Any]
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    result.add_argument("--repeats", type=int, default=7, help="timed runs of each case")
+    result.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
+    result.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs; no fit figures"
+    )
+    return result
+
+
+def say(text: str) -> None:
+    """Show progress; standard output is the report's."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """Describe what the figures are taken on."""
+    parts = [
+        _processor(),
+        f"{os.cpu_count()} cores",
+        platform.system(),
+        f"Python {platform.python_version()}",
+        f"PyTorch {torch.__version__}",
+    ]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    if hasattr(os, "getloadavg"):
+        parts.append(f"load average at the start {os.getloadavg()[0]:.1f}")
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            (name, *_) = (line.split(":")[1].strip() for line in file if "model name" in line)
+        return name
+    except (OSError, ValueError):
+        return platform.processor() or platform.machine()
+
+
+def clock() -> float:
+    """Time when all that was asked of the machine is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def interleaved(cases: Mapping[str, Case], repeats: int) -> Dict[str, List[float]]:
+    """Seconds of each case, ``repeats`` times.
+
+    The cases take turns, so what else the machine does hits them alike; one call of each goes
+    before and does not count.
+    """
+    for case in cases.values():
+        case()
+    seconds: Dict[str, List[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, case in cases.items():
+            start = clock()
+            case()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def ratio(ours: Sequence[float], base: Sequence[float], scale: float = 1.0) -> str:
+    """Ratio of medians, and the range of the ratios of the single turns."""
+    each = [scale * a / b for a, b in zip(ours, base)]
+    middle = scale * statistics.median(ours) / statistics.median(base)
+    return f"{middle:.2f} ({min(each):.2f}–{max(each):.2f})"
+
+
+def peak_bytes(case: Case) -> int:
+    """Memory of tensors that a case allocates at most at a time, beside what there was."""
+    case()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        case()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        case()
+    events = [event for event in profiler.events() or () if event.name == "[memory]"]
+    events.sort(key=lambda event: event.time_range.start)
+    return int(np.cumsum([0, *(event.cpu_memory_usage for event in events)]).max())
+
+
+def size(number: int) -> str:
+    """A number of bytes as people read it."""
+    return tqdm.format_sizeof(number, "B")
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """p of the law ``cost = c · size^p`` that fits best; 1 is linear growth."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def growth(sizes: Sequence[float], costs: Sequence[float]) -> "tuple[str, str]":
+    """The fitted exponent and the largest factor of a doubling, as cells of a table."""
+    doublings = [
+        (b / a) ** (math.log(2) / math.log(n / m))
+        for a, b, m, n in zip(costs, costs[1:], sizes, sizes[1:])
+    ]
+    return f"{exponent(sizes, costs):.2f}", f"{max(doublings):.2f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)

@@ -1,0 +1,45 @@
+"""The method as the paper writes it down: what a direct implementation computes and holds.
+
+All members' predictions in one tensor, everything in float64, gradients by autograd: the way of
+the authors' public code, from the paper's equations.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+
+def statistics(member_logits: Tensor) -> Tuple[Tensor, Tensor]:
+    """Mean and precision of the Proxy-Dirichlet, Eq. 16.
+
+    Args:
+        member_logits: ``[T, M, K]``.
+
+    Returns:
+        π̂ ``[T, K]`` and β̂₀ ``[T]``, float64.
+    """
+    probs = torch.softmax(member_logits.double(), dim=-1)
+    mean = probs.mean(dim=1)
+    mkl = (mean * (mean.log() - probs.log().mean(dim=1))).sum(dim=-1)
+    return mean, (mean.shape[-1] - 1) / (2 * mkl)
+
+
+def loss(logits: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    """Eq. 17 with δ = 1, ``[T]``.
+
+    Args:
+        logits: of the student, ``[T, K]``.
+        mean: π̂, ``[T, K]``.
+        precision: β̂₀, ``[T]``.
+    """
+    alpha = logits.double().exp() + 1
+    alpha0 = alpha.sum(dim=-1, keepdim=True)
+    expected = torch.digamma(alpha) - torch.digamma(alpha0)
+    reconstruction = -(mean * expected).sum(dim=-1)
+    prior = (
+        torch.lgamma(alpha0).squeeze(-1)
+        - torch.lgamma(alpha).sum(dim=-1)
+        + ((alpha - 1) * expected).sum(dim=-1)
+    )
+    return reconstruction + prior / precision
