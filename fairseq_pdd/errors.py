@@ -10,7 +10,12 @@ class UsageError(SystemExit, ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"fairseq_pdd: error: {message}")
+        self.message = message
 
     def __str__(self) -> str:
         """Return the message (``SystemExit`` would show its arguments)."""
         return str(self.code)
+
+    def __reduce__(self) -> "tuple[type[UsageError], tuple[str]]":
+        """Pickle as what it was made of, for errors of worker processes."""
+        return type(self), (self.message,)

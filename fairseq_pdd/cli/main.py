@@ -3,6 +3,7 @@
 import typer
 
 from .. import __version__
+from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
 
 app = typer.Typer(
@@ -32,3 +33,4 @@ def main(
 app.command(
     "transfer-set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )(transfer_set)
+app.command("teacher-cache")(teacher_cache)

@@ -83,7 +83,7 @@ def _reverse_kl_top_k_rows(
     z: Tensor,
     lam: Tensor,
     probs: Tensor,
-    index: Tensor,
+    classes: Tensor,
     rest: Tensor,
     grad: Optional[Tensor],
     offset: float,
@@ -93,13 +93,13 @@ def _reverse_kl_top_k_rows(
     gradient.
     """
     totals = _totals(z, offset=offset)
-    each = TopKProbs(probs, index, rest).each(z.shape[-1]).unsqueeze(-1)
+    each = TopKProbs(probs, classes, rest).each(z.shape[-1]).unsqueeze(-1)
     loss = _classes(z, each, lam, grad, *totals, offset=offset)
-    listed = z.gather(-1, index)
+    listed = z.gather(-1, classes)
     listed_grad = None if grad is None else grad.new_empty(listed.shape)
     loss = loss + _listed(listed, probs, each, lam, listed_grad, *totals, offset=offset)
-    if grad is not None:
-        grad.scatter_(-1, index, listed_grad)
+    if grad is not None and listed_grad is not None:
+        grad.scatter_(-1, classes, listed_grad)
     return loss
 
 

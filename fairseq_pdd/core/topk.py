@@ -1,6 +1,6 @@
 """A distribution over many classes by its largest probabilities."""
 
-from typing import NamedTuple, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ class TopKProbs(NamedTuple):
 
     probs: Tensor
     """Probabilities of the listed classes, ``[..., k]``."""
-    index: Tensor
+    classes: Tensor
     """The listed classes, distinct integers, ``[..., k]``."""
     rest: Tensor
     """Remaining mass, ``[...]``."""
@@ -36,12 +36,10 @@ class TopKProbs(NamedTuple):
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         num_classes = mean_probs.shape[-1]
-        probs, index = mean_probs.topk(min(k, num_classes), dim=-1)
-        if k >= num_classes:
-            return cls(probs, index, torch.zeros_like(probs[..., 0]))
+        probs, classes = mean_probs.topk(min(k, num_classes), dim=-1)
         # summed on its own: the difference to 1 would have an error of the size of the largest
-        rest = mean_probs.scatter(-1, index, 0.0).sum(-1)
-        return cls(probs, index, rest)
+        rest = mean_probs.scatter(-1, classes, 0.0).sum(-1)
+        return cls(probs, classes, rest)
 
     def each(self, num_classes: int) -> Tensor:
         """Probability of a class that is not listed, ``[...]``; 0 where all of K are."""
@@ -50,7 +48,7 @@ class TopKProbs(NamedTuple):
     def dense(self, num_classes: int) -> Tensor:
         """All K probabilities, ``[..., K]``."""
         each = self.each(num_classes).unsqueeze(-1)
-        return each.expand(*self.rest.shape, num_classes).scatter(-1, self.index, self.probs)
+        return each.expand(*self.rest.shape, num_classes).scatter(-1, self.classes, self.probs)
 
 
 MeanProbs = Union[Tensor, TopKProbs]
@@ -62,15 +60,15 @@ def check_mean_probs(mean_probs: MeanProbs, logits: Tensor) -> None:
     if not isinstance(mean_probs, TopKProbs):
         check_per_class("mean_probs", mean_probs, logits)
         return
-    probs, index, rest = mean_probs
+    probs, classes, rest = mean_probs
     k = probs.shape[-1] if probs.dim() else 0
-    if index.shape != probs.shape or not 1 <= k <= logits.shape[-1]:
+    if classes.shape != probs.shape or not 1 <= k <= logits.shape[-1]:
         raise ValueError(
             f"top-k probabilities have shape {tuple(probs.shape)} and their classes "
-            f"{tuple(index.shape)}; both must be [..., k] with k of 1 to {logits.shape[-1]}"
+            f"{tuple(classes.shape)}; both must be [..., k] with k of 1 to {logits.shape[-1]}"
         )
-    if index.is_floating_point():
-        raise ValueError(f"the classes of top-k probabilities must be integers, not {index.dtype}")
+    if classes.is_floating_point():
+        raise ValueError(f"classes of top-k probabilities must be integers, not {classes.dtype}")
     check_per_row("each of the top-k probabilities", probs[..., 0], logits)
     check_per_row("the remaining mass", rest, logits)
 
@@ -80,6 +78,7 @@ def as_tensors(mean_probs: MeanProbs) -> Tuple[Tensor, ...]:
     return tuple(mean_probs) if isinstance(mean_probs, TopKProbs) else (mean_probs,)
 
 
-def as_dense(tensors: Sequence[Tensor], num_classes: int) -> Tensor:
+def as_dense(tensors: Sequence[Optional[Tensor]], num_classes: int) -> Tensor:
     """Dense probabilities, of a few rows at a time."""
-    return tensors[0] if len(tensors) == 1 else TopKProbs(*tensors).dense(num_classes)
+    first, *others = [tensor for tensor in tensors if tensor is not None]
+    return TopKProbs(first, *others).dense(num_classes) if others else first

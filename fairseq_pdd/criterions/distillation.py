@@ -14,8 +14,9 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor
 
-from ..core import EnsembleStatistics, dirichlet_measures
+from ..core import dirichlet_measures
 from ..errors import UsageError
+from ..teacher import TeacherStatistics
 
 
 @dataclass
@@ -47,6 +48,9 @@ class DistillationCriterion(FairseqCriterion):
         offset: δ of a student that is a Prior Network; ``None`` where it is an ordinary model.
     """
 
+    needs_members = False
+    """Whether the mean π̂ and λ are not enough: what a teacher cache cannot serve."""
+
     def __init__(
         self, task: FairseqTask, sentence_avg: bool, offset: Optional[float] = None
     ) -> None:
@@ -64,7 +68,7 @@ class DistillationCriterion(FairseqCriterion):
         # The task sets this for training steps: measures cost a pass over the vocabulary.
         self.log_measures = True
 
-    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """Loss in nats of each target token, ``[N]``, from ``[N, K]`` student logits."""
         raise NotImplementedError
 
@@ -100,7 +104,7 @@ class DistillationCriterion(FairseqCriterion):
             log.update(self._measure_sums(logits.detach(), teacher))
         return (loss if reduce else losses), sample_size, log
 
-    def _measure_sums(self, logits: Tensor, teacher: EnsembleStatistics) -> Dict[str, Tensor]:
+    def _measure_sums(self, logits: Tensor, teacher: TeacherStatistics) -> Dict[str, Tensor]:
         sums = {f"teacher_{name}": v for name, v in teacher.measures()._asdict().items()}
         # λ is 0 where members agree to the last bit; a mean of logarithms needs the least λ
         # that float32 members can tell from 0
@@ -140,13 +144,11 @@ class DistillationCriterion(FairseqCriterion):
 
 
 def _non_finite_loss(
-    sample: Dict[str, Any], logits: Tensor, teacher: EnsembleStatistics
+    sample: Dict[str, Any], logits: Tensor, teacher: TeacherStatistics
 ) -> UsageError:
     ids = sample["id"].tolist()
     where = f"in the batch with sentences {ids[:5]}{'…' if len(ids) > 5 else ''}"
-    if not (
-        torch.isfinite(teacher.mean_probs).all() and torch.isfinite(teacher.inverse_precision).all()
-    ):
+    if not all(torch.isfinite(value).all() for value in teacher.measures()):
         return UsageError(
             f"the teacher's predictions are not finite {where}: a member is damaged, or its "
             "type is too narrow (--teacher-dtype float32 or bfloat16)"

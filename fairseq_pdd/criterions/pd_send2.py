@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from ..core import EnsembleStatistics, reverse_kl_proxy_dirichlet
+from ..core import reverse_kl_proxy_dirichlet
+from ..teacher import TeacherStatistics
 from .distillation import DirichletCriterionConfig, DistillationCriterion
 
 
@@ -18,7 +19,7 @@ class PDSEnD2CriterionConfig(DirichletCriterionConfig):
 class PDSEnD2Criterion(DistillationCriterion):
     """PD-SEnD²: reverse KL to the Proxy-Dirichlet of the ensemble, Eq. 17."""
 
-    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """Eq. 17 of each target token, ``[N]``."""
         assert self.offset is not None
         return reverse_kl_proxy_dirichlet(

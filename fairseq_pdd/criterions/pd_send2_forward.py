@@ -6,9 +6,10 @@ from fairseq.criterions import register_criterion
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from ..core import EnsembleStatistics, forward_kl_proxy_dirichlet
+from ..core import forward_kl_proxy_dirichlet
 from ..core.forward_kl import DEFAULT_MAX_PRECISION
 from ..errors import UsageError
+from ..teacher import TeacherStatistics
 from .distillation import DirichletCriterionConfig, DistillationCriterion
 
 
@@ -37,7 +38,7 @@ class PDSEnD2ForwardCriterion(DistillationCriterion):
             raise UsageError(f"--max-target-precision must be positive, not {max_target_precision}")
         self.max_target_precision = max_target_precision
 
-    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """Forward KL of each target token, ``[N]``."""
         assert self.offset is not None
         return forward_kl_proxy_dirichlet(

@@ -6,7 +6,8 @@ from fairseq.criterions import register_criterion
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from ..core import EnsembleStatistics, mean_kl
+from ..core import mean_kl
+from ..teacher import TeacherStatistics
 from .distillation import DistillationCriterion, DistillationCriterionConfig
 
 
@@ -22,6 +23,6 @@ class SEnDCriterion(DistillationCriterion):
     def __init__(self, task: FairseqTask, sentence_avg: bool) -> None:
         super().__init__(task, sentence_avg)
 
-    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """KL of each target token, ``[N]``."""
         return mean_kl(logits, teacher.mean_probs)

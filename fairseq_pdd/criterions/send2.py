@@ -6,6 +6,7 @@ from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from ..core import EnsembleStatistics, dirichlet_nll
+from ..teacher import TeacherStatistics
 from .distillation import DirichletCriterionConfig, DistillationCriterion
 
 
@@ -18,7 +19,10 @@ class SEnD2CriterionConfig(DirichletCriterionConfig):
 class SEnD2Criterion(DistillationCriterion):
     """SEnD²: Dirichlet negative log-likelihood of the members' distributions, Eq. 8."""
 
-    def distillation_loss(self, logits: Tensor, teacher: EnsembleStatistics) -> Tensor:
+    needs_members = True
+
+    def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """Negative log-likelihood of each target token, ``[N]``."""
         assert self.offset is not None
+        assert isinstance(teacher, EnsembleStatistics)
         return dirichlet_nll(logits, teacher.mean_log_probs, self.offset)

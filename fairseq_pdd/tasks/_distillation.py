@@ -19,7 +19,7 @@ from ..criterions import DistillationCriterion
 from ..errors import UsageError
 from ..models.prior_network import mark_prior_network, prior_network_offset, require_logits
 from ..scoring import HypothesisScorer
-from ..teacher import EnsembleTeacher
+from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
 from ._output import UncertaintyOutput
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,13 @@ class DistillationConfig(FairseqDataclass):
         metadata={
             "help": "checkpoints of the ensemble to distil, joined with ':' like --path; read for "
             "training and validation only and not recorded in the student's checkpoints"
+        },
+    )
+    teacher_cache: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "folder of fairseq-pdd teacher-cache, read instead of running an ensemble; "
+            "neither recorded in checkpoints"
         },
     )
     teacher_dtype: ChoiceEnum(["student", "float32", "float16", "bfloat16"]) = field(  # type: ignore[valid-type]
@@ -93,23 +100,26 @@ class DistillationTaskMixin(_Task):
     list and writes the records.
     """
 
-    teacher: Optional[EnsembleTeacher] = None
+    teacher: Optional[Teacher] = None
 
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs: Any) -> FairseqTask:
         """Set up the fairseq task and take the teacher's paths out of the configuration."""
         paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
+        cache = cfg.teacher_cache
         # Trainer saves the whole configuration. Students must not demand, nor tell, later where
         # their teachers once lay.
-        _forget_teacher_paths(cfg)
+        for option in ("teacher_paths", "teacher_cache"):
+            _forget(cfg, option)
         _require_dictionaries(cfg)
         task = super().setup_task(cfg, **kwargs)
-        task._teacher_paths = paths
+        task._teacher_paths, task._teacher_cache = paths, cache
         return task
 
     def __init__(self, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self._teacher_paths: List[str] = []
+        self._teacher_cache: Optional[str] = None
         self._criterion_state: Optional[Dict[str, Any]] = None
         self._first_update: Optional[int] = None
         self._loaded_state: Optional[Dict[str, Any]] = None
@@ -123,18 +133,37 @@ class DistillationTaskMixin(_Task):
         """Build the criterion and, where it distils, load the teacher."""
         criterion = super().build_criterion(cfg, from_checkpoint)
         if isinstance(criterion, DistillationCriterion):
-            if not self._teacher_paths:
-                raise UsageError(
-                    f"criterion {cfg._name} needs an ensemble: give its checkpoints with "
-                    "--teacher-paths a.pt:b.pt:…"
-                )
-            self.teacher = self._load_teacher()
+            self.teacher = self._load_teacher(cfg._name, criterion.needs_members)
         offset = getattr(criterion, "offset", None)
         self._criterion_state = {_STATE: None if offset is None else {"offset": offset}}
         self.state.merge_state_dict(self._criterion_state)
         return criterion
 
-    def _load_teacher(self) -> EnsembleTeacher:
+    def _load_teacher(self, criterion: str, needs_members: bool) -> Teacher:
+        if self._teacher_cache is None:
+            if not self._teacher_paths:
+                raise UsageError(
+                    f"criterion {criterion} needs an ensemble: give its checkpoints with "
+                    "--teacher-paths a.pt:b.pt:… or what was cached of it with --teacher-cache DIR"
+                )
+            return self._load_ensemble()
+        if self._teacher_paths:
+            raise UsageError("give either --teacher-paths or --teacher-cache, not both")
+        if needs_members:
+            raise UsageError(
+                f"criterion {criterion} needs each member's probabilities, which a teacher cache "
+                "does not hold: give --teacher-paths"
+            )
+        if len(utils.split_paths(self.cfg.data)) > 1:
+            raise UsageError(
+                f"a teacher cache is of one data folder, not of several ({self.cfg.data}): put "
+                "them together, or give --teacher-paths"
+            )
+        teacher = CachedTeacher(self._teacher_cache, self)
+        logger.info("teacher: cache %s, top %d classes", self._teacher_cache, teacher.topk)
+        return teacher
+
+    def _load_ensemble(self) -> EnsembleTeacher:
         use_gpu = torch.cuda.is_available() and not self.cfg.cpu
         return EnsembleTeacher.load(
             self._teacher_paths,
@@ -204,6 +233,8 @@ class DistillationTaskMixin(_Task):
             ) from error
         if len(self.dataset(split)) == 0:
             raise empty
+        if isinstance(self.teacher, CachedTeacher):
+            self.teacher.check(split, self.dataset(split))
 
     def _has_no_bytes(self, split: str) -> bool:
         languages = getattr(self.cfg, "source_lang", None), getattr(self.cfg, "target_lang", None)
@@ -321,19 +352,19 @@ class DistillationTaskMixin(_Task):
         )
 
 
-def _forget_teacher_paths(cfg: DictConfig) -> None:
-    """Clear the option wherever fairseq keeps it: components without a config dataclass (the
+def _forget(cfg: DictConfig, option: str) -> None:
+    """Clear an option wherever fairseq keeps it: components without a config dataclass (the
     named architectures, for one) each hold a namespace of all options.
     """
-    cfg.teacher_paths = None
+    cfg[option] = None
     parent = cfg._get_parent()
     if not isinstance(parent, DictConfig):
         return
     for section in [parent[name] for name in parent if not OmegaConf.is_missing(parent, name)]:
         if isinstance(section, Namespace) or (
-            isinstance(section, DictConfig) and "teacher_paths" in section
+            isinstance(section, DictConfig) and option in section
         ):
-            section.teacher_paths = None
+            setattr(section, option, None)
 
 
 def _require_dictionaries(cfg: DictConfig) -> None:

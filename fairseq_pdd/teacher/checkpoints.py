@@ -72,16 +72,28 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     return _read(path, load)["model"]
 
 
+def read_config(path: str) -> Any:
+    """Configuration that a checkpoint was trained with.
+
+    Raises:
+        UsageError: as :func:`load_members`.
+    """
+    return _config(path, _read(path, checkpoint_utils.load_checkpoint_to_cpu))
+
+
+def _config(path: str, state: Dict[str, Any]) -> Any:
+    if state.get("args") is not None:
+        return convert_namespace_to_omegaconf(state["args"])
+    if state.get("cfg") is not None:
+        return state["cfg"]
+    raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no configuration")
+
+
 def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
     state = _read(path, checkpoint_utils.load_checkpoint_to_cpu)
     # twice the size of the model
     state.pop("last_optimizer_state", None)
-    if state.get("args") is not None:
-        cfg = convert_namespace_to_omegaconf(state["args"])
-    elif state.get("cfg") is not None:
-        cfg = state["cfg"]
-    else:
-        raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no configuration")
+    cfg = _config(path, state)
     _check_sizes(path, state["model"], task)
     _check_dictionaries(path, cfg.task, task)
     # The registry's builder and not the task's: the task would also set up the validation

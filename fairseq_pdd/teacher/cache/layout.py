@@ -1,0 +1,137 @@
+"""What a teacher cache is on disk.
+
+::
+
+    DIR/cache.json                  everything below and what it was made of; written last
+    DIR/<subset>/00000.tokens.npy   one record a target token, sentence by sentence
+    DIR/<subset>/00000.samples.npy  one record a sentence: its number of tokens and its digest
+    DIR/<subset>/00000.json         checksums of the two; written when both are complete
+
+Sentences are numbered as in their data set, ``SHARD_SENTENCES`` of them to a shard. A sentence
+that is too long for the teacher has no tokens.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+from fairseq.data import Dictionary, FairseqDataset
+from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "cache.json"
+SHARD_SENTENCES = 4096
+
+SAMPLE = np.dtype([("tokens", "<i4"), ("digest", "<u4")])
+
+
+def token_dtype(topk: int, num_classes: int, probs: str) -> np.dtype:
+    """Record of one target token.
+
+    Args:
+        topk: number of listed classes.
+        num_classes: size of the target dictionary.
+        probs: ``float16`` or ``float32``, of the listed probabilities.
+    """
+    classes = "<u2" if num_classes <= 1 << 16 else "<u4"
+    return np.dtype(
+        [
+            ("classes", classes, (topk,)),
+            ("probs", {"float16": "<f2", "float32": "<f4"}[probs], (topk,)),
+            *((name, "<f4") for name in ("rest", "inverse_precision", "total", "data")),
+        ]
+    )
+
+
+def shard_path(folder: Path, subset: str, shard: int, kind: str) -> Path:
+    """Path of a shard's ``tokens.npy``, ``samples.npy`` or ``json``."""
+    return folder / subset / f"{shard:05d}.{kind}"
+
+
+def sample_digests(sample: Dict[str, Any], mask: Tensor, pad: int) -> np.ndarray:
+    """A number for each sentence of a batch that tells its text from others, ``[B]``.
+
+    Covers the target and, where it is text, the source; not the padding.
+    """
+    target, mask_array = sample["target"].cpu().numpy(), mask.cpu().numpy()
+    sources = sample["net_input"].get("src_tokens")
+    has_text = sources is not None and not sources.is_floating_point() and sources.dim() == 2
+    source = sources.cpu().numpy() if has_text else None
+    digests = np.empty(len(target), dtype=SAMPLE["digest"])
+    for i, (row, counts) in enumerate(zip(target, mask_array)):
+        digest = zlib.crc32(row[counts].astype("<i4").tobytes())
+        if source is not None:
+            digest = zlib.crc32(source[i][source[i] != pad].astype("<i4").tobytes(), digest)
+        digests[i] = digest
+    return digests
+
+
+def describe_dictionary(dictionary: Dictionary) -> Dict[str, Any]:
+    """Size and content of a dictionary, as JSON."""
+    text = "\n".join(dictionary.symbols).encode("utf-8", errors="surrogatepass")
+    return {"symbols": len(dictionary), "sha256": hashlib.sha256(text).hexdigest()}
+
+
+def describe_dictionaries(task: Any) -> Dict[str, Any]:
+    """The dictionaries that a task has, by side."""
+    sides = {"source": task.source_dictionary, "target": task.target_dictionary}
+    return {side: describe_dictionary(d) for side, d in sides.items() if d is not None}
+
+
+def describe_dataset(dataset: FairseqDataset) -> Dict[str, Any]:
+    """Number and lengths of a data set's sentences, as JSON."""
+    sizes = np.ascontiguousarray(np.asarray(dataset.sizes), dtype="<i8")
+    return {"sentences": len(dataset), "lengths": hashlib.sha256(sizes.tobytes()).hexdigest()}
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while True:
+            block = stream.read(1 << 22)
+            if not block:
+                return digest.hexdigest()
+            digest.update(block)
+
+
+def differences(ours: Any, theirs: Any, name: str = "") -> List[str]:
+    """Where two descriptions differ, such as ``topk (64, not 32)``."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        found = []
+        for key in (*ours, *(key for key in theirs if key not in ours)):
+            found += differences(ours.get(key), theirs.get(key), f"{name} {key}".strip())
+        return found
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [d for i, (a, b) in enumerate(zip(ours, theirs), 1)
+                for d in differences(a, b, f"{name} {i}")]  # fmt: skip
+    if ours == theirs:
+        return []
+    is_short = all(not isinstance(v, (dict, list)) and len(str(v)) < 64 for v in (ours, theirs))
+    return [f"{name} ({theirs}, not {ours})" if is_short else name]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is there completely or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(value, indent=1) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def write_array(path: Path, array: np.ndarray) -> str:
+    """Write a file that is there completely or not at all; returns its checksum."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+    checksum = file_sha256(partial)
+    os.replace(partial, path)
+    return checksum
