@@ -1,6 +1,7 @@
 """``fairseq-pdd teacher-cache``: the ensemble's statistics, computed once."""
 
 import enum
+import logging
 from pathlib import Path
 
 import typer
@@ -54,6 +55,9 @@ def teacher_cache(
     # fairseq takes seconds to import, which --help should not
     from ..teacher.cache.build import CacheSettings, build_cache
 
+    # fairseq's import has every library log everything
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("fairseq_pdd").setLevel(logging.INFO)
     build_cache(
         CacheSettings(
             data=data,

@@ -33,15 +33,16 @@ def token_dtype(topk: int, num_classes: int, probs: str) -> np.dtype:
     """Record of one target token.
 
     Args:
-        topk: number of listed classes.
+        topk: number of listed classes; all where there are fewer.
         num_classes: size of the target dictionary.
         probs: ``float16`` or ``float32``, of the listed probabilities.
     """
+    k = min(topk, num_classes)
     classes = "<u2" if num_classes <= 1 << 16 else "<u4"
     return np.dtype(
         [
-            ("classes", classes, (topk,)),
-            ("probs", {"float16": "<f2", "float32": "<f4"}[probs], (topk,)),
+            ("classes", classes, (k,)),
+            ("probs", {"float16": "<f2", "float32": "<f4"}[probs], (k,)),
             *((name, "<f4") for name in ("rest", "inverse_precision", "total", "data")),
         ]
     )

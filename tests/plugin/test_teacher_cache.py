@@ -1,0 +1,377 @@
+"""The teacher cache: what the online teacher says, exactly; never anything else."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import commands
+import numpy as np
+import pytest
+import torch
+from inprocess import batch, build, task_for, train
+from typer.testing import CliRunner
+
+from fairseq_pdd.cli.main import app
+from fairseq_pdd.core import EnsembleStatistics, TopKProbs
+from fairseq_pdd.errors import UsageError
+from fairseq_pdd.teacher import CachedTeacher
+from fairseq_pdd.teacher.cache import layout
+from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
+
+
+def settings(workspace, destdir, **changes):
+    values = {
+        "data": workspace.data,
+        "checkpoints": tuple(workspace.teachers.split(":")),
+        "destdir": Path(destdir),
+        "subsets": ("train", "valid"),
+        "topk": 8,
+        "dtype": "float32",
+        "teacher_dtype": "float32",
+        "max_tokens": 300,
+        "workers": 1,
+        "cpu": True,
+    }
+    return CacheSettings(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def cache(workspace, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache") / "top8"
+    build_cache(settings(workspace, folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(workspace, tmp_path_factory):
+    """Every class is listed."""
+    folder = tmp_path_factory.mktemp("cache") / "full"
+    build_cache(settings(workspace, folder, topk=10_000))
+    return folder
+
+
+@pytest.fixture
+def copy(cache, tmp_path):
+    return Path(shutil.copytree(cache, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def online(workspace):
+    task, _, _ = distilling(workspace, "--teacher-paths", workspace.teachers)
+    return task
+
+
+def distilling(workspace, *args, criterion="pd_send2"):
+    return build(workspace.data, "--task", "distill_translation", "--criterion", criterion, *args)
+
+
+def same(ours, expected, **tolerance):
+    torch.testing.assert_close(ours, expected, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_all_classes_listed_is_the_online_teacher(workspace, full, online, split):
+    task = task_for(workspace.data)
+    teacher = CachedTeacher(str(full), task)
+    # in another order and with other neighbours than it was built with
+    indices = [37, 2, 11, 30, 3]
+    sample = batch(task, split, indices)
+    mask = sample["target"].ne(1)
+    ours, expected = teacher.statistics(sample, mask), online.teacher.statistics(sample, mask)
+    same(ours.mean_probs.dense(len(task.target_dictionary)), expected.mean_probs)
+    same(ours.inverse_precision, expected.inverse_precision, rtol=1e-3, atol=1e-9)
+    for a, b in zip(ours.measures(), expected.measures()):
+        same(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["pd_send2", "pd_send2_forward", "send"])
+def test_criterions_do_not_tell_it_from_the_online_teacher(workspace, full, criterion):
+    results = []
+    for teacher in (["--teacher-cache", full], ["--teacher-paths", workspace.teachers]):
+        torch.manual_seed(1)
+        task, model, loss = distilling(workspace, *teacher, criterion=criterion)
+        sample = batch(task, "valid", range(12))
+        model.eval()
+        value, _, log = loss(model, sample)
+        value.backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+        results.append((value.detach(), gradient, log))
+    (ours, gradient, log), (expected, expected_gradient, expected_log) = results
+    same(ours, expected, rtol=1e-5, atol=1e-4)
+    assert (gradient - expected_gradient).norm() <= 1e-4 * expected_gradient.norm()
+    assert log.keys() == expected_log.keys()
+    for name in log:
+        same(torch.as_tensor(log[name]), torch.as_tensor(expected_log[name]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_top_k_is_that_of_the_online_teacher(workspace, cache, online):
+    task = task_for(workspace.data)
+    sample = batch(task, "valid", range(9))
+    mask = sample["target"].ne(1)
+    ours = CachedTeacher(str(cache), task).statistics(sample, mask)
+    expected = online.teacher.statistics(sample, mask)
+    listed = TopKProbs.of(expected.mean_probs, 8)
+    same(ours.mean_probs.probs, listed.probs)
+    same(ours.mean_probs.rest, listed.rest, rtol=1e-4)
+    # measures are of the whole distribution, however few classes are listed
+    same(ours.measures().total, expected.measures().total)
+
+
+def test_float16_is_as_good_as_its_digits(workspace, cache, tmp_path):
+    build_cache(settings(workspace, tmp_path / "half", dtype="float16", subsets=("valid",)))
+    task = task_for(workspace.data)
+    sample = batch(task, "valid", range(20))
+    mask = sample["target"].ne(1)
+    half = CachedTeacher(str(tmp_path / "half"), task).statistics(sample, mask)
+    exact = CachedTeacher(str(cache), task).statistics(sample, mask)
+    assert not torch.equal(half.mean_probs.probs, exact.mean_probs.probs)
+    same(half.mean_probs.probs, exact.mean_probs.probs, rtol=2e-3, atol=1e-7)
+    same(half.inverse_precision, exact.inverse_precision)
+    k = len(task.target_dictionary)
+    same(half.mean_probs.dense(k).sum(-1), torch.ones(int(mask.sum())))
+
+
+def test_students_train_from_it_without_a_teacher(workspace, cache, tmp_path):
+    """The real commands, from the cache to a student; the folder is in no checkpoint."""
+    folder = tmp_path / "cache"
+    made = commands.run(
+        "fairseq-pdd", "teacher-cache", workspace.data, "--path", workspace.teachers,
+        "--destdir", folder, "--topk", 8, "--workers", 2, "--cpu",
+    )  # fmt: skip
+    assert "classes listed" in made.stderr + made.stdout
+    args = ["--task", "distill_translation", "--criterion", "pd_send2"]
+    commands.train(
+        workspace.data, tmp_path / "student", *args, "--teacher-cache", folder, updates=3
+    )
+    checkpoint = tmp_path / "student" / "checkpoint_last.pt"
+    assert str(folder).encode() not in checkpoint.read_bytes()
+    cached = train(workspace.data, tmp_path / "a", *args, "--teacher-cache", cache, updates=12)
+    online = train(
+        workspace.data, tmp_path / "b", *args, "--teacher-paths", workspace.teachers, updates=12
+    )
+    assert cached.valid[-1]["valid_loss"] == pytest.approx(online.valid[-1]["valid_loss"], rel=0.05)
+    assert cached.valid[-1]["valid_teacher_rmi"] == pytest.approx(
+        online.valid[-1]["valid_teacher_rmi"], rel=1e-3
+    )
+
+
+def assert_same_content(ours, expected):
+    paths = [path.relative_to(expected) for path in expected.glob("*/*.npy")]
+    assert len(paths) >= 4
+    for path in paths:
+        a, b = np.load(ours / path), np.load(expected / path)
+        assert a.dtype == b.dtype
+        for name in a.dtype.names:
+            # classes as probable as one another have no order
+            if name != "classes":
+                np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-6)
+
+
+def test_workers_write_what_one_process_does(workspace, cache, tmp_path):
+    build_cache(settings(workspace, tmp_path / "cache", workers=2))
+    assert_same_content(tmp_path / "cache", cache)
+
+
+def test_a_complete_cache_is_left_as_it_is(workspace, cache, capsys):
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    build_cache(settings(workspace, cache))
+    assert "complete already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+
+
+def test_an_interrupted_build_goes_on(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr("fairseq_pdd.teacher.cache.build.SHARD_SENTENCES", 100)
+    monkeypatch.setattr("fairseq_pdd.teacher.cache.reader.SHARD_SENTENCES", 100)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    build_cache(settings(workspace, whole))
+    calls = []
+    statistics = EnsembleStatistics.measures
+
+    def dies(self):
+        calls.append(self)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return statistics(self)
+
+    monkeypatch.setattr(EnsembleStatistics, "measures", dies)
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(settings(workspace, broken))
+    task = task_for(workspace.data)
+    with pytest.raises(UsageError, match=r"not finished.*goes on"):
+        CachedTeacher(str(broken), task)
+    finished = {path: path.stat().st_mtime_ns for path in broken.glob("*/*.tokens.npy")}
+    assert 0 < len(finished) < len(list(whole.glob("*/*.tokens.npy")))
+    # one of the finished parts was cut short meanwhile
+    cut = min(finished)
+    cut.write_bytes(cut.read_bytes()[:-5])
+    build_cache(settings(workspace, broken))
+    assert_same_content(broken, whole)
+    for path, time in finished.items():
+        assert (path.stat().st_mtime_ns == time) == (path != cut)
+    # random access over the borders of shards
+    sample = batch(task, "train", [99, 100, 599, 0])
+    mask = sample["target"].ne(1)
+    CachedTeacher(str(broken), task).statistics(sample, mask)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"topk": 9}, r"topk \(8, not 9\)"),
+        ({"dtype": "float16"}, r"dtype \(float32, not float16\)"),
+        ({"subsets": ("valid",)}, "data train"),
+        ({"checkpoints": 1}, "checkpoints"),
+    ],
+)
+def test_a_folder_with_another_cache_is_left_alone(workspace, cache, changes, message):
+    if "checkpoints" in changes:
+        changes = {"checkpoints": (str(workspace.lstm),)}
+    before = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=f"made of something else.*{message}"):
+        build_cache(settings(workspace, cache, **changes))
+    assert before == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["tokens.npy", "samples.npy"])
+@pytest.mark.parametrize("damage", ["edited", "truncated", "missing"])
+def test_damage_is_never_read(workspace, copy, kind, damage):
+    path = copy / "train" / f"00000.{kind}"
+    data = bytearray(path.read_bytes())
+    if damage == "edited":
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data[:-1] if damage == "truncated" else data)
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(UsageError, match=rf"00000\.{kind}.*(damaged|missing).*teacher-cache again"):
+        distilling(workspace, "--teacher-cache", copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "damaged"), ("[]", "damaged"), ('{"format": 99}', "format 99")],
+)
+def test_a_strange_manifest_is_refused(workspace, copy, text, message):
+    (copy / "cache.json").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        distilling(workspace, "--teacher-cache", copy)
+
+
+def test_other_data_is_refused_before_training(workspace, cache, tmp_path):
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    # same dictionaries and number of sentences, other text
+    for side in ("xx", "yy"):
+        for suffix in ("bin", "idx"):
+            shutil.copy(data / f"test.xx-yy.{side}.{suffix}", data / f"valid.xx-yy.{side}.{suffix}")
+    task, _, _ = build(
+        data, "--task", "distill_translation", "--criterion", "pd_send2", "--teacher-cache", cache
+    )
+    with pytest.raises(UsageError, match="does not fit subset 'valid': it differs in sentences"):
+        task.load_dataset("valid")
+    task.load_dataset("train")
+
+
+def test_another_text_of_the_same_lengths_is_refused(workspace, cache):
+    task = task_for(workspace.data)
+    teacher = CachedTeacher(str(cache), task)
+    sample = batch(task, "valid", range(6))
+    sample["target"][2, 0] = 7 if sample["target"][2, 0] != 7 else 8
+    with pytest.raises(UsageError, match="does not hold the sentences of a batch"):
+        teacher.statistics(sample, sample["target"].ne(1))
+    dataset = task.dataset("valid")
+
+    class Changed:
+        sizes = dataset.sizes
+        collater = staticmethod(dataset.collater)
+
+        def __len__(self):
+            return len(dataset)
+
+        def __getitem__(self, index):
+            item = dict(dataset[index])
+            if index == 5:
+                item["source"] = item["source"].clone()
+                item["source"][0] += 1
+            return item
+
+    teacher.check("valid", dataset)
+    with pytest.raises(UsageError, match="the text, first seen at sentence 5"):
+        teacher.check("valid", Changed())
+
+
+def test_another_dictionary_is_refused(workspace, cache, tmp_path):
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    lines = (data / "dict.yy.txt").read_text(encoding="utf-8").splitlines()
+    (data / "dict.yy.txt").write_text("\n".join(lines[::-1]) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="for another target dictionary"):
+        build(
+            data, "--task", "distill_translation", "--criterion", "pd_send2",
+            "--teacher-cache", cache,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "criterion", "message"),
+    [
+        (["--teacher-cache", "{cache}", "--teacher-paths", "a.pt"], "pd_send2", "not both"),
+        (["--teacher-cache", "{cache}"], "send2", "each member's probabilities"),
+        (["--teacher-cache", "nowhere"], "pd_send2", "nowhere does not exist"),
+    ],
+)
+def test_wrong_options_are_refused(workspace, cache, args, criterion, message):
+    args = [str(arg).format(cache=cache) for arg in args]
+    with pytest.raises(UsageError, match=message):
+        distilling(workspace, *args, criterion=criterion)
+
+
+def test_a_subset_that_was_not_cached_is_named(workspace, tmp_path):
+    build_cache(settings(workspace, tmp_path / "cache", subsets=("valid",)))
+    task, _, _ = distilling(workspace, "--teacher-cache", tmp_path / "cache")
+    with pytest.raises(UsageError, match=r"no subset 'train'.*--subset valid,train"):
+        task.load_dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": Path("nowhere")}, "data folder nowhere does not exist"),
+        ({"checkpoints": ("nowhere.pt",)}, "nowhere.pt"),
+        ({"subsets": ("train", "strange")}, "no subset 'strange'"),
+        ({"max_tokens": 2}, "--max-tokens is too small"),
+    ],
+)
+def test_building_from_bad_input(workspace, tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        build_cache(settings(workspace, tmp_path / "cache", **changes))
+
+
+def test_no_disk_no_work(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UsageError, match="are free: choose another --destdir or a smaller --topk"):
+        build_cache(settings(workspace, tmp_path / "cache"))
+
+
+def test_a_folder_of_something_else_is_refused(workspace, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="is no teacher cache"):
+        build_cache(settings(workspace, tmp_path))
+
+
+def test_what_a_token_takes_is_what_the_help_says():
+    assert layout.token_dtype(64, 40_000, "float16").itemsize == 272
+    assert layout.token_dtype(64, 1 << 16, "float16").itemsize == 272
+    assert layout.token_dtype(64, (1 << 16) + 1, "float16").itemsize == 272 + 128
+    assert layout.token_dtype(64, 40_000, "float32").itemsize == 272 + 128
+    text = CliRunner().invoke(app, ["teacher-cache", "--help"]).output
+    assert "272" in text
+
+
+def test_files_are_plain_arrays(cache):
+    """Anyone can read a cache with NumPy alone."""
+    manifest = json.loads((cache / "cache.json").read_text())
+    tokens = np.load(cache / "valid" / "00000.tokens.npy", mmap_mode="r")
+    samples = np.load(cache / "valid" / "00000.samples.npy")
+    assert samples["tokens"].sum() == len(tokens)
+    assert manifest["made_of"]["topk"] == 8
+    assert np.allclose(tokens["probs"].sum(-1) + tokens["rest"], 1, atol=1e-5)
+    assert (np.diff(tokens["probs"], axis=-1) <= 0).all()
