@@ -19,10 +19,11 @@ from .forward_kl import forward_kl_proxy_dirichlet
 from .mean_kl import mean_kl
 from .measures import UncertaintyMeasures, dirichlet_measures, expected_log_probs
 from .reverse_kl import reverse_kl_proxy_dirichlet
-from .topk import TopKProbs
+from .topk import MeanProbs, TopKProbs
 
 __all__ = [
     "EnsembleStatistics",
+    "MeanProbs",
     "TopKProbs",
     "UncertaintyMeasures",
     "dirichlet_measures",
