@@ -144,7 +144,7 @@ class Costs:
         base = seconds[CROSS_ENTROPY]
         size = [f"{classes:,}", f"{rows:,}"]
         self.time_rows.append(
-            [*size, f"{statistics.median(base) * 1000:.0f} ms"]
+            [*size, f"{statistics.median(base) * 1000:.3g} ms"]
             + [measuring.ratio(seconds[case], base, scale[case]) for case in CASES[1:]]
         )
         tensor = rows * classes * 4

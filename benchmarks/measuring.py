@@ -14,6 +14,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, on machin
 import numpy as np
 import torch
 from tabulate import tabulate
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
@@ -106,9 +107,18 @@ def peak_bytes(case: Case) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         case()
-    events = [event for event in profiler.events() or () if event.name == "[memory]"]
-    events.sort(key=lambda event: event.time_range.start)
-    return int(np.cumsum([0, *(event.cpu_memory_usage for event in events)]).max())
+    # not profiler.events(): in some versions of PyTorch those lack part of the allocations
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    nodes = list(profiler.profiler.kineto_results.experimental_event_tree())
+    changes = []
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.children)
+        if node.tag == _EventType.Allocation:
+            changes.append((node.start_time_ns, node.extra_fields.alloc_size))
+    changes.sort(key=lambda change: change[0])
+    return int(np.cumsum([0, *(size for _, size in changes)]).max())
 
 
 def size(number: int) -> str:

@@ -4,8 +4,10 @@ Steps of fairseq's trainer on the same batches in turns: forward, backward, opti
 """
 
 import argparse
+import contextlib
 import itertools
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -14,6 +16,8 @@ import measuring
 import torch
 import workload
 from workload import Workload
+
+from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
 
 PLAIN = "label_smoothed_cross_entropy"
 
@@ -40,13 +44,35 @@ def make_workload(args: argparse.Namespace, folder: Path) -> Workload:
     return Workload(args.data, list(itertools.islice(paths, args.members)), size)
 
 
-def cases_of(work: Workload) -> Dict[str, List[Any]]:
+def make_cache(work: Workload, folder: Path) -> Path:
+    """A teacher cache of the training data, as by default."""
+    settings = CacheSettings(
+        data=work.data,
+        checkpoints=tuple(work.teachers),
+        destdir=folder / "cache",
+        subsets=("train",),
+        topk=64,
+        dtype="float16",
+        teacher_dtype="float32",
+        max_tokens=work.size.max_tokens,
+        workers=1,
+        cpu=True,
+    )
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
+        build_cache(settings)
+    return settings.destdir
+
+
+def cases_of(work: Workload, folder: Path) -> Dict[str, List[Any]]:
     """Arguments of ``fairseq-train`` by case; the first one is what others are compared to."""
     distil = ["--task", "distill_translation", "--criterion", "pd_send2"]
     return {
         PLAIN: workload.plain(),
         f"pd_send2, online teacher of {len(work.teachers)}": [
             *distil, "--teacher-paths", ":".join(work.teachers),
+        ],
+        "pd_send2, teacher cache of top 64": [
+            *distil, "--teacher-cache", make_cache(work, folder),
         ],
     }  # fmt: skip
 
@@ -59,7 +85,7 @@ def main() -> None:
         work = make_workload(args, Path(folder))
         trainers = {
             name: work.trainer("--save-dir", folder, *arguments)
-            for name, arguments in cases_of(work).items()
+            for name, arguments in cases_of(work, Path(folder)).items()
         }
         batches = list(itertools.islice(workload.batches(trainers[PLAIN]), args.batches))
         seconds = measure(trainers, batches, args.repeats)

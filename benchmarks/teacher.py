@@ -11,7 +11,6 @@ import measuring
 import textbook
 import torch
 import workload
-from fairseq import tasks
 
 from fairseq_pdd.teacher import EnsembleTeacher
 from fairseq_pdd.teacher.memory import weights_of
@@ -43,9 +42,8 @@ def main() -> None:
         work = workload.make(Path(folder), size, members=1)
         trainer = work.trainer(*workload.plain())
         (batch,) = itertools.islice(workload.batches(trainer), 1)
-    cfg = work.config(*workload.plain())
-    task = tasks.setup_task(cfg.task)
-    members = [task.build_model(cfg.model) for _ in range(max(args.members))]
+    task = trainer.task
+    members = [task.build_model(trainer.cfg.model) for _ in range(max(args.members))]
     mask = batch["target"].ne(task.target_dictionary.pad())
     weights = weights_of(members[0].state_dict(), torch.float32).bytes
     tensor = 4 * int(mask.sum()) * len(task.target_dictionary)

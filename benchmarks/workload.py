@@ -80,6 +80,7 @@ def make(folder: Path, size: Size, members: int) -> Workload:
     for seed in range(1, members + 1):
         path = folder / f"member{seed}.pt"
         trainer = workload.trainer("--seed", seed, *plain())
+        trainer.consolidate_optimizer()  # as fairseq-train does before it saves
         trainer.save_checkpoint(str(path), {})
         workload.teachers.append(str(path))
     return workload

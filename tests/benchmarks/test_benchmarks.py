@@ -115,7 +115,8 @@ def test_peak_of_memory():
         del first
         return second * 2
 
-    assert measuring.peak_bytes(case) == 8000
+    # PyTorch wraps the numbers 1 and 2 in a few bytes
+    assert 8000 <= measuring.peak_bytes(case) < 8100
     assert measuring.peak_bytes(lambda: None) == 0
 
 
