@@ -4,12 +4,12 @@ import enum
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
 from ..errors import UsageError
-from .records import Record, iter_records
+from .records import Record, best, iter_records
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,23 @@ def read_scores(path: Union[str, Path]) -> SequenceScores:
             all lines.
     """
     return sequence_scores(iter_records(path), str(path))
+
+
+def read_best(path: Union[str, Path]) -> Tuple[List[Record], SequenceScores]:
+    """The best hypothesis of each sentence by ascending id, and :func:`read_scores` of all.
+
+    Token values of other hypotheses, most of a large file, do not stay in memory.
+    """
+    firsts: List[Record] = []
+
+    def note_firsts() -> Iterator[Record]:
+        for record in iter_records(path):
+            if record["rank"] == 0:
+                firsts.append(record)
+            yield record
+
+    scores = sequence_scores(note_firsts(), str(path))
+    return best(firsts), scores
 
 
 def sequence_scores(records: Iterable[Record], name: str = "records") -> SequenceScores:
