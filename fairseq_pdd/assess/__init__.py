@@ -1,13 +1,21 @@
 """Records → what they are worth. Reads files only; imports neither torch nor fairseq."""
 
 from .calibration import Reliability, reliability_diagram
-from .layout import System, choose_systems, find_systems, sets_of
+from .layout import System, choose_systems, find_systems, set_name, sets_of
 from .ood import Detection, Estimate, detect, detect_all, roc_auc
 from .quality import Metric, Quality, corpus_quality, sentence_errors
 from .records import Record, best, iter_records, negative_log_likelihood, read_records
 from .rejection import Rejection, rejection
 from .render import latex, markdown
-from .scores import Combination, SequenceScores, combine, read_best, read_scores, sequence_scores
+from .scores import (
+    Combination,
+    SequenceScores,
+    check_measures,
+    combine,
+    read_best,
+    read_scores,
+    sequence_scores,
+)
 from .table import SPEECH, TRANSLATION, Style, Table, build_table
 from .token_errors import Pieces, WordErrors, WordScores, word_errors, word_scores
 
@@ -31,6 +39,7 @@ __all__ = [
     "WordScores",
     "best",
     "build_table",
+    "check_measures",
     "choose_systems",
     "combine",
     "corpus_quality",
@@ -49,6 +58,7 @@ __all__ = [
     "roc_auc",
     "sentence_errors",
     "sequence_scores",
+    "set_name",
     "sets_of",
     "word_errors",
     "word_scores",

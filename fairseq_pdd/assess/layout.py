@@ -25,6 +25,11 @@ class System:
     runs: Tuple[Path, ...]
 
 
+def set_name(stem: str) -> str:
+    """A set as it is shown: without the prefix of out-of-domain ones."""
+    return stem[len(OOD_PREFIX) :] if stem.startswith(OOD_PREFIX) else stem
+
+
 def find_systems(records: Path) -> List[System]:
     """All systems of a folder by name; ``x-seed1`` and ``x-seed2`` are runs of the system ``x``.
 

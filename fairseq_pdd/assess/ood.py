@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from ..errors import UsageError
 from .records import Record
-from .scores import sequence_scores
+from .scores import check_measures, sequence_scores
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def detect_all(
     in_domain: Dict[str, np.ndarray],
     out_of_domain: Dict[str, np.ndarray],
     resamples: int = 1000,
+    confidence: float = 0.95,
     seed: int = 0,
 ) -> Dict[str, Detection]:
     """:func:`detect` by each measure that the system has; one that never varies is logged.
@@ -97,7 +98,7 @@ def detect_all(
         if len(np.unique(np.concatenate([values, out_of_domain[name]]))) == 1:
             logger.warning("%s has the same value for every sentence, so it detects nothing", name)
     return {
-        name: detect(values, out_of_domain[name], resamples, seed=seed)
+        name: detect(values, out_of_domain[name], resamples, confidence, seed)
         for name, values in in_domain.items()
     }
 
@@ -123,9 +124,7 @@ def roc_auc(in_domain: List[Record], out_of_domain: List[Record], measure: str) 
         scores = sequence_scores(records)
         if measure in scores.absent:
             return None
-        if measure not in scores.measures:
-            known = ", ".join([*scores.measures, *scores.absent])
-            raise UsageError(f"no measure '{measure}' in the records: they have {known}")
+        check_measures([measure], [*scores.measures, *scores.absent])
         columns.append(scores.measures[measure])
     return detect(columns[0], columns[1], resamples=0).roc_auc.value
 

@@ -13,6 +13,8 @@ from .records import Record, best, iter_records
 
 logger = logging.getLogger(__name__)
 
+# what fairseq-generate writes with this plugin; ensembles have all again under `expr.`
+MEASURES = ("total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score")
 EXPR = "expr."
 
 
@@ -116,6 +118,18 @@ def sequence_scores(records: Iterable[Record], name: str = "records") -> Sequenc
     }
     ids = np.array([keys[i][0] for i in order])
     return SequenceScores(name, ids, log_probs, measures, absent)
+
+
+def check_measures(chosen: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a measure that does not exist.
+
+    Raises:
+        UsageError: names it, and those that exist.
+    """
+    known = list(known)
+    for name in chosen:
+        if name not in known:
+            raise UsageError(f"no measure '{name}' in the records: they have {', '.join(known)}")
 
 
 def combine(

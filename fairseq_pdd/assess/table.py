@@ -9,11 +9,20 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import UsageError
-from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST, System, sets_of
+from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST, System, set_name, sets_of
 from .ood import detect
 from .quality import Metric, corpus_quality
 from .records import best, negative_log_likelihood, read_records
-from .scores import Combination, SequenceScores, combine, read_best, read_scores
+from .scores import (
+    EXPR,
+    MEASURES,
+    Combination,
+    SequenceScores,
+    check_measures,
+    combine,
+    read_best,
+    read_scores,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +102,16 @@ def build_table(systems: Sequence[System], style: Style) -> Table:
     A measure that no system has is logged.
 
     Raises:
-        UsageError: a run lacks a set that another one has, or sentences of it.
+        UsageError: a run lacks a set that another one has, or sentences of it; or a measure is
+            unknown.
     """
+    check_measures(style.measures, (*MEASURES, *(EXPR + measure for measure in MEASURES)))
     sets = sets_of(systems)
     ood_sets = [name for name in sets if name.startswith(OOD_PREFIX)]
     seen: _Sentences = {}
     rows: Dict[str, List[Row]] = {system.name: [] for system in systems}
     runs = [(system.name, run) for system in systems for run in system.runs]
-    for name, run in tqdm(runs, "assessing", unit="run", leave=False):
+    for name, run in tqdm(runs, "assessing", unit="run", leave=False, disable=None):
         row, signature = _assess(run, sets, ood_sets, style, seen)
         rows[name].append(row)
     columns = _columns(style, row, ood_sets)
@@ -140,7 +151,7 @@ def _columns(style: Style, row: Row, ood_sets: Sequence[str]) -> List[Column]:
     columns = [Column("", quality, quality, 1)]
     columns += [Column("", key, key, 2) for key in _LIKELIHOODS.values() if key in row]
     for name in ood_sets:
-        group = name[len(OOD_PREFIX) :]
+        group = set_name(name)
         columns += [Column(group, m, f"{name} {m}", 1) for m in style.measures]
     return columns
 
@@ -167,20 +178,23 @@ def _notes(
     seen: _Sentences,
     ood_sets: Sequence[str],
 ) -> List[str]:
-    notes = [
-        f"{_quality_name(style)} in %: `{signature}`, {len(seen[TEST][1])} sentences. NLL: nats a "
-        "token, on references and on the ensemble's output (Ens-Pred)."
-    ]
+    notes = [f"{_quality_name(style)} in %: `{signature}`, {len(seen[TEST][1])} sentences."]
+    measured = next(iter(rows.values()))[0]
+    targets = {"NLL": "references", "NLL Ens-Pred": "the ensemble's output"}
+    of_what = " and on ".join(text for key, text in targets.items() if key in measured)
+    if of_what:
+        notes[0] += f" NLL: nats a token, on {of_what}."
     if ood_sets:
         of = {
             Combination.best: "the best hypothesis",
             Combination.mean: "the n-best list (plain mean)",
             Combination.weighted: f"the n-best list (weights exp(ln P / {style.temperature:g}))",
         }[style.combination]
-        sizes = ", ".join(f"{name[len(OOD_PREFIX) :]} {len(seen[name][1])}" for name in ood_sets)
+        sizes = ", ".join(f"{set_name(name)} {len(seen[name][1])}" for name in ood_sets)
         notes.append(
             f"Other columns: ROC-AUC in % of the test set against out-of-domain sentences "
-            f"({sizes}), by the mean of a measure over the tokens of {of}."
+            f"({sizes}), by the mean of a measure over the tokens of {of}; {MISSING}: the model "
+            "has no such measure."
         )
     several = [f"{name} ({len(runs)})" for name, runs in rows.items() if len(runs) > 1]
     if several:

@@ -3,7 +3,7 @@
 import enum
 import logging
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -39,12 +39,14 @@ class WordScores:
         sentences: ``[W]``, which output a word is of.
         correct: ``[W]``, whether it is right.
         measures: ``[W]`` for each measure that the model has, nats a word.
+        absent: names of measures that the records have a place for but the model has not.
         left_out: outputs that are not among them, as their tokens do not spell their text.
     """
 
     sentences: np.ndarray
     correct: np.ndarray
     measures: Dict[str, np.ndarray]
+    absent: List[str]
     left_out: int
 
 
@@ -109,13 +111,13 @@ def word_scores(records: List[Record], pieces: Pieces = Pieces.sum) -> WordScore
     labels = correct_words(
         [record["hypothesis"] for record in chosen], [record["reference"] for record in chosen]
     )
+    columns, absent = _columns(chosen)
     reduce = np.add.reduceat if pieces is Pieces.sum else np.maximum.reduceat
     return WordScores(
         sentences=np.repeat(np.arange(len(kept)), [count for _, count in kept]),
         correct=np.array([right for sentence in labels for right in sentence]),
-        measures={
-            name: reduce(column[positions], groups) for name, column in _columns(chosen).items()
-        },
+        measures={name: reduce(column[positions], groups) for name, column in columns.items()},
+        absent=absent,
         left_out=left_out,
     )
 
@@ -171,17 +173,19 @@ def _calibrated(words: WordScores, ranks: np.ndarray) -> Optional[float]:
     return normalised_cross_entropy(words.correct, probability)
 
 
-def _columns(records: List[Record]) -> Dict[str, np.ndarray]:
-    """Token values of all records, one after another; null, too large for a number, is infinite."""
+def _columns(records: List[Record]) -> Tuple[Dict[str, np.ndarray], List[str]]:
+    """Token values of all records, one after another, and measures that the model has not."""
     blocks = {"": [record["token"] for record in records]}
     if all(record.get("expr") for record in records):
         blocks[EXPR] = [record["expr"]["token"] for record in records]
-    result = {}
+    values, absent = {}, []
     for prefix, block in blocks.items():
         for name in block[0]:
             columns = [tokens.get(name) for tokens in block]
-            if all(column is not None for column in columns):
-                flat = [value for column in columns for value in column]
-                values = np.array(flat, dtype=np.float64)
-                result[prefix + name] = np.where(np.isnan(values), np.inf, values)
-    return result
+            if any(column is None for column in columns):
+                absent.append(prefix + name)
+                continue
+            flat = np.array([value for column in columns for value in column], dtype=np.float64)
+            # null was too large for a number
+            values[prefix + name] = np.where(np.isnan(flat), np.inf, flat)
+    return values, absent
