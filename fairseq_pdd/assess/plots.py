@@ -26,6 +26,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 _COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 _DASHES = ("-", "--", "-.", ":")
 _BINS = 30
+_METADATA = ("Creator", "Date", "Format", "Type")
 
 
 def roc_curves(pairs: Mapping[str, Tuple[np.ndarray, np.ndarray]], title: str = "") -> Figure:
@@ -105,9 +106,16 @@ def histogram(axes: Axes, inside: np.ndarray, outside: np.ndarray, name: str) ->
     """Draw one panel of :func:`histograms`."""
     both = np.concatenate([inside, outside])
     low, high = np.quantile(both[np.isfinite(both)], [0.002, 0.998])
-    bins = np.linspace(low, high, _BINS).tolist()
     for values, colour, label in ((inside, BLUE, "in-domain"), (outside, ORANGE, name)):
-        axes.hist(values, bins, density=True, alpha=0.65, color=colour, label=label)
+        axes.hist(
+            values,
+            _BINS,
+            range=(low, high),
+            density=True,
+            alpha=0.65,
+            color=colour,
+            label=label,
+        )
     axes.set_yticks([])
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
@@ -151,10 +159,10 @@ def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element; equal figures give equal text."""
+    """The figure as an ``<svg>`` element without metadata; equal figures give equal text."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "fairseq_pdd", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA))
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
