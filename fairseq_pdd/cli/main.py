@@ -4,6 +4,7 @@ import typer
 
 from .. import __version__
 from .assess import app as assess
+from .report import report
 from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
 
@@ -36,3 +37,4 @@ app.command(
 )(transfer_set)
 app.command("teacher-cache")(teacher_cache)
 app.add_typer(assess, name="assess")
+app.command()(report)

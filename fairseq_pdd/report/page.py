@@ -42,7 +42,8 @@ def render_page(
 def _json_element(name: str, value: Any) -> str:
     """Data that no browser runs and nothing in it can end."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    text = text.replace("<", "\\u003c")
+    # half of a surrogate pair, which UTF-8 has not, becomes JSON's escape of it
+    text = text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode("utf-8")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
