@@ -57,7 +57,17 @@ def best(records: List[Record]) -> List[Record]:
 
 
 def negative_log_likelihood(records: List[Record]) -> float:
-    """Mean of ``-ln P`` over all tokens, end-of-sequence included; nats a token."""
+    """Mean of ``-ln P`` over all tokens, end-of-sequence included; nats a token.
+
+    Raises:
+        UsageError: an output is impossible to the model (its ``log_prob`` is null).
+    """
+    for record in records:
+        if record["log_prob"] is None:
+            raise UsageError(
+                f"id {record['id']} has log_prob null: the model gives its tokens no probability, "
+                "so the likelihood of the set is zero"
+            )
     return -sum(r["log_prob"] for r in records) / sum(len(r["tokens"]) for r in records)
 
 

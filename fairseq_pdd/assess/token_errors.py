@@ -80,7 +80,8 @@ def word_scores(records: List[Record], pieces: Pieces = Pieces.sum) -> WordScore
             word's probability and for entropies follows the chain rule; or the largest of them.
 
     Raises:
-        UsageError: a reference is missing, or no output is spelt by its tokens.
+        UsageError: a reference is missing, no output is spelt by its tokens, or an output has
+            not as many values as tokens.
     """
     kept, groups, tokens = [], [], 0
     positions: List[int] = []
@@ -185,6 +186,12 @@ def _columns(records: List[Record]) -> Tuple[Dict[str, np.ndarray], List[str]]:
             if any(column is None for column in columns):
                 absent.append(prefix + name)
                 continue
+            for record, column in zip(records, columns):
+                if len(column) != len(record["tokens"]):
+                    raise UsageError(
+                        f"id {record['id']} has {len(record['tokens'])} tokens but {len(column)} "
+                        f"values of {prefix + name}"
+                    )
             flat = np.array([value for column in columns for value in column], dtype=np.float64)
             # null was too large for a number
             values[prefix + name] = np.where(np.isnan(flat), np.inf, flat)

@@ -1,5 +1,6 @@
 """Reading of records and detection of out-of-domain input."""
 
+import ast
 import json
 import logging
 import math
@@ -9,6 +10,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
+from fairseq_pdd import assess
 from fairseq_pdd.assess import best, negative_log_likelihood, read_records, roc_auc
 from fairseq_pdd.errors import UsageError
 
@@ -50,6 +52,26 @@ def test_best_leaves_out_lower_ranks() -> None:
 def test_likelihood_is_per_token_of_the_corpus() -> None:
     long = {**record(1, 1.0), "log_prob": -1.0, "tokens": ["x"] * 8}
     assert negative_log_likelihood([record(0, 1.0), long]) == pytest.approx(0.4)
+
+
+def test_an_impossible_output_has_no_likelihood() -> None:
+    with pytest.raises(UsageError, match="id 4 has log_prob null"):
+        negative_log_likelihood([record(0, 1.0), {**record(4, 1.0), "log_prob": None}])
+
+
+def test_assess_imports_neither_torch_nor_fairseq() -> None:
+    files = Path(assess.__file__).parent.rglob("*.py")
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+                # of this package: the errors
+                assert node.level < 2 or node.module == "errors", f"{file.name}: {node.module}"
+            else:
+                continue
+            assert not {name.split(".")[0] for name in names} & {"torch", "fairseq"}, file.name
 
 
 @pytest.mark.parametrize(

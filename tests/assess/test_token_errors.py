@@ -53,6 +53,13 @@ def test_outputs_that_are_not_spelt_are_left_out(caplog: pytest.LogCaptureFixtur
         word_scores([strange])
 
 
+def test_every_token_has_a_value() -> None:
+    sentences = two_sentences()
+    sentences[1]["token"]["total"].append(1.0)
+    with pytest.raises(UsageError, match="id 1 has 2 tokens but 3 values of total"):
+        word_scores(sentences)
+
+
 def test_a_value_too_large_for_a_number_is_the_most_uncertain() -> None:
     sentences = two_sentences()
     sentences[1]["token"]["total"][0] = None

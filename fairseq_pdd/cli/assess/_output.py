@@ -68,7 +68,7 @@ def choose(
     kept = {name: value for name, value in measures.items() if not chosen or name in chosen}
     if not kept:
         raise UsageError(
-            f"the model has no {', '.join(chosen or ())}: it has {', '.join(measures)}"
+            f"the model has no {', '.join(chosen or ['measure'])}: it has {', '.join(measures)}"
         )
     return kept
 
