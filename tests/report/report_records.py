@@ -3,7 +3,10 @@
 import json
 import random
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from fairseq_pdd.assess import TRANSLATION, System
+from fairseq_pdd.report.build import build_report
 
 MEASURES = ("total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score")
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ei", "an", "en")]
@@ -81,6 +84,22 @@ def write(path: Path, records: Sequence[Dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def write_report(
+    folder: Path,
+    systems: Mapping[str, Mapping[str, Sequence[Dict[str, Any]]]],
+    title: str = "A report",
+    **limits: int,
+) -> Path:
+    """Write records of each system and set, and the page made of them."""
+    for system, sets in systems.items():
+        for name, records in sets.items():
+            write(folder / system / f"{name}.jsonl", records)
+    compared = [System(name, (folder / name,)) for name in systems]
+    path = folder / "report.html"
+    path.write_text(build_report(compared, TRANSLATION, title, **limits), encoding="utf-8")
     return path
 
 

@@ -8,8 +8,6 @@ import pytest
 import report_records
 from chromium_page import OpenReport, contrast
 
-from fairseq_pdd.report.build import build_report
-
 # colour of each text that is visible, on the nearest background that is not transparent
 TEXT_COLOURS = """() => {
   const seen = {};
@@ -34,18 +32,12 @@ TEXT_COLOURS = """() => {
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    systems = {
-        "ensemble": {
-            name: report_records.write(
-                folder / f"{name}.jsonl",
-                report_records.make_records(1, 30, nbest=2, level=level, expr=True, words=30),
-            )
-            for name, level in (("test", 1.0), ("ood_noise", 2.0))
-        }
+    sets = {
+        name: report_records.make_records(1, 30, nbest=2, level=level, expr=True, words=30)
+        for name, level in (("test", 1.0), ("ood_noise", 2.0))
     }
-    path = folder / "report.html"
-    path.write_text(build_report(systems, "A report of considerable length " * 3), "utf-8")
-    return path
+    title = "A report of considerable length " * 3
+    return report_records.write_report(folder, {"ensemble": sets, "other": sets}, title)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -116,11 +108,9 @@ def test_everything_has_a_name(open_report: OpenReport, report: Path) -> None:
 
 def test_ten_thousand_hypotheses_take_seconds(open_report: OpenReport, tmp_path: Path) -> None:
     records = report_records.make_records(1, 2000, nbest=5, words=14)
-    path = report_records.write(tmp_path / "test.jsonl", records)
-    report = tmp_path / "report.html"
-    report.write_text(build_report({"s": {"test": path}}, "Many"), encoding="utf-8")
+    report = report_records.write_report(tmp_path, {"s": {"test": records}})
     # a third of the records
-    assert report.stat().st_size < 0.4 * path.stat().st_size
+    assert report.stat().st_size < 0.4 * (tmp_path / "s" / "test.jsonl").stat().st_size
     start = time.monotonic()
     page = open_report(report)
     page.select_option("#order", value="descending")
@@ -134,10 +124,7 @@ def test_ten_thousand_hypotheses_take_seconds(open_report: OpenReport, tmp_path:
 
 def test_a_part_of_a_large_set_is_named_as_such(open_report: OpenReport, tmp_path: Path) -> None:
     records = report_records.make_records(1, 30, nbest=3)
-    path = report_records.write(tmp_path / "test.jsonl", records)
-    report = tmp_path / "report.html"
-    html = build_report({"s": {"test": path}}, "Few", ranks=2, sentences=10)
-    report.write_text(html, encoding="utf-8")
+    report = report_records.write_report(tmp_path, {"s": {"test": records}}, nbest=2, sentences=10)
     page = open_report(report)
     assert page.inner_text("#count") == "1–10 of 10 sentences, the first of 30 in the file"
     assert page.locator("summary").first.inner_text() == "2 hypotheses"

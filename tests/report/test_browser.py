@@ -10,8 +10,6 @@ import report_records
 from chromium_page import OpenReport, choose, oklab_lightness, rgb_of
 from playwright.sync_api import Page
 
-from fairseq_pdd.report.build import build_report
-
 STEPS = 7
 LABELS = {
     "total": "Total",
@@ -39,15 +37,7 @@ class Report:
                 "ood_noise": report_records.make_records(4, 30, level=2.0, knowledge=False),
             },
         }
-        systems = {
-            system: {
-                name: report_records.write(folder / system / f"{name}.jsonl", records)
-                for name, records in sets.items()
-            }
-            for system, sets in self.records.items()
-        }
-        self.path = folder / "report.html"
-        self.path.write_text(build_report(systems, "A report"), encoding="utf-8")
+        self.path = report_records.write_report(folder, self.records)
 
     def best(self, system: str, name: str) -> Records:
         records = (r for r in self.records[system][name] if r["rank"] == 0)
@@ -300,19 +290,23 @@ def test_hostile_text_is_shown_as_text(open_report: OpenReport, tmp_path: Path) 
         text = HOSTILE[record["id"]]
         record.update(source=text, reference=text, hypothesis=text)
         record["tokens"] = [text, *record["tokens"][1:]]
-    path = report_records.write(tmp_path / "r.jsonl", records)
-    name = "<img src=x onerror=alert(5)>"
-    html = build_report({name: {name: path}}, "</title><script>alert(6)</script>")
-    (tmp_path / "report.html").write_text(html, encoding="utf-8")
-    page = open_report(tmp_path / "report.html")
-    assert page.title() == "</title><script>alert(6)</script>"
-    assert page.locator("#set option").inner_text() == name
+    name = "ood_<img src=x onerror=alert(5)>"
+    title = "</title><script>alert(6)</script>"
+    path = report_records.write_report(
+        tmp_path, {name: {"test": records, name: records}}, title=title
+    )
+    page = open_report(path)
+    assert page.title() == title
+    assert page.locator("#system option").inner_text() == name
+    assert page.locator("#set option").all_inner_texts() == ["test", name]
+    assert page.locator("tbody th").first.inner_text() == name
+    assert page.locator(f"figcaption:has-text('{name[4:]}')").count() == 1
     for index, text in enumerate(HOSTILE):
         texts = page.locator(".sentence").nth(index).locator(".texts dd")
         assert texts.nth(0).text_content() == text
         assert texts.nth(2).text_content() == text
         assert texts.nth(1).locator(".token").first.text_content() == text
-    assert page.locator("#sentences img, #sentences script").count() == 0
+    assert page.locator("img, section script").count() == 0
     page.locator("#sentences .token").first.hover()
     assert HOSTILE[0] in (page.locator("#values p").text_content() or "")
 
@@ -332,10 +326,11 @@ def test_records_of_other_systems_are_shown_too(open_report: OpenReport, tmp_pat
         for name, values in record["token"].items():
             record["token"][name] = values[: len(record["tokens"])]
     records[0]["sequence"]["epkl"] = records[0]["token"]["epkl"][0] = None  # overflowed
-    path = report_records.write(tmp_path / "r.jsonl", records)
-    report = tmp_path / "report.html"
-    report.write_text(build_report({"s": {"t": path}}, "t"), encoding="utf-8")
-    page = open_report(report)
+    test = report_records.make_records(2, 4, words=3)
+    page = open_report(
+        report_records.write_report(tmp_path, {"s": {"test": test, "ood_blind": records}})
+    )
+    choose(page, "set", "ood_blind")
     lines = page.locator(".texts .tokens").all_inner_texts()
     assert [line.replace("</s>", "").strip() for line in lines] == [text for _, text in cases]
     assert set(page.locator(".texts dt").all_inner_texts()) == {"Hypothesis"}
