@@ -57,7 +57,7 @@ def test_the_sets_change_roles() -> None:
 def test_a_bootstrap_draw_is_scored_like_any_sample() -> None:
     """Every resample of the fast bootstrap, drawn again and given to scikit-learn."""
     rng = np.random.default_rng(1)
-    inside, outside = rng.integers(0, 12, 25).astype(float), rng.integers(4, 16, 18).astype(float)
+    inside, outside = rng.integers(0, 12, 25).astype(float), rng.integers(4, 16, 20).astype(float)
     resamples = 40
     drawn = np.random.default_rng(3)
     samples = [
