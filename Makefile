@@ -6,7 +6,7 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart bench test lint format types check clean
+.PHONY: help quickstart bench test lint format types check clean chromium
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|de
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py
 
-test: .venv/.package ## run the whole test suite
+test: .venv/.package chromium ## run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: .venv/.package ## ruff (lint and format) and mypy
@@ -28,6 +28,14 @@ lint: .venv/.package ## ruff (lint and format) and mypy
 format: .venv/.package ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The tests open fairseq-pdd's report in a browser.
+chromium:
+	@command -v chromium > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo "installing chromium" && \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium > /dev/null; \
+	} || { echo "error: the tests of the report need Chromium: as root, apt-get install chromium" >&2; exit 1; }
 
 clean: ## remove what was built, but not the results in examples/*/work
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -20,7 +20,10 @@ setup(
     license="MIT",
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_pdd", "fairseq_pdd.*"]),
-    package_data={"fairseq_pdd": ["py.typed"]},
+    package_data={
+        "fairseq_pdd": ["py.typed"],
+        "fairseq_pdd.report": ["page.html", "page.css", "page.js"],
+    },
     install_requires=[
         # the module `fairseq`; official fairseq 0.12.2 stops at Python 3.10
         "fairseq-fixed>=0.12.3.1; python_version >= '3.11'",

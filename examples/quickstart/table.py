@@ -7,83 +7,48 @@ import logging
 import os
 import platform
 from pathlib import Path
-from typing import Optional
 
-import matplotlib
-import numpy as np
 import sacrebleu
 import torch
-from tabulate import tabulate
+from matplotlib.figure import Figure
 
 from fairseq_pdd import __version__
-from fairseq_pdd.assess import Record, best, negative_log_likelihood, read_records, roc_auc
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from fairseq_pdd.assess import (
+    TRANSLATION,
+    Table,
+    best,
+    build_table,
+    choose_systems,
+    combine,
+    markdown,
+    read_records,
+    read_scores,
+    set_name,
+)
+from fairseq_pdd.assess.plots import histogram
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 
-TOTAL, KNOWLEDGE = "total", "rmi"
+KNOWLEDGE = "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
+FOLDERS = {"single": "member*"}  # where not that of the name
 
 
-def bleu(records: list[Record], hypotheses: list[str]) -> tuple[float, str]:
-    """Corpus BLEU and sacreBLEU's signature."""
-    metric = sacrebleu.BLEU()
-    score = metric.corpus_score(hypotheses, [[r["reference"] for r in records]])
-    return score.score, str(metric.get_signature())
-
-
-def measure(folder: Path, ood_sets: list[str]) -> dict[str, Optional[float]]:
-    """All columns for one system."""
-    test = best(read_records(folder / "test.jsonl"))
-    row: dict[str, Optional[float]] = {
-        "BLEU": bleu(test, [r["hypothesis"] for r in test])[0],
-        "NLL": negative_log_likelihood(best(read_records(folder / "nll.jsonl"))),
-        "NLL Ens-Pred": negative_log_likelihood(best(read_records(folder / "nll_ensemble.jsonl"))),
-    }
-    for name in ood_sets:
-        records = best(read_records(folder / f"{name}.jsonl"))
-        for measure_name in (TOTAL, KNOWLEDGE):
-            auc = roc_auc(test, records, measure_name)
-            row[f"{name} {measure_name}"] = None if auc is None else 100 * auc
-    return row
-
-
-def cell(values: list[Optional[float]], digits: int) -> str:
-    """Mean, with the standard deviation where there are several values."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    text = f"{np.mean(known):.{digits}f}"
-    return text + (f" ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else "")
-
-
-def draw(folder: Path, ood_sets: list[str], path: Path) -> None:
+def draw(table: Table, records: Path, path: Path) -> None:
     """Histograms of knowledge uncertainty, in-domain against each out-of-domain set."""
     systems = ["ensemble", "pd_send2"]
-    figure, axes = plt.subplots(
-        len(systems), len(ood_sets), figsize=(3 * len(ood_sets), 4.6), squeeze=False, sharey="row"
-    )
-    for row, system in zip(axes, systems):
-        test = best(read_records(folder / system / "test.jsonl"))
-        inside = np.array([r["sequence"][KNOWLEDGE] for r in test])
-        for axis, name in zip(row, ood_sets):
-            records = best(read_records(folder / system / f"{name}.jsonl"))
-            outside = np.array([r["sequence"][KNOWLEDGE] for r in records])
-            low, high = np.quantile(np.concatenate([inside, outside]), [0.002, 0.998])
-            bins = np.linspace(low, high, 30)
-            axis.hist(inside, bins, density=True, alpha=0.65, color="#0072b2", label="test set")
-            axis.hist(outside, bins, density=True, alpha=0.65, color="#e69f00", label=name[4:])
-            axis.set_yticks([])
-            axis.legend(frameon=False, fontsize=8)
-            axis.set_title(
-                f"{NAMES[system]}: AUC {100 * (roc_auc(test, records, KNOWLEDGE) or 0):.1f} %",
-                fontsize=10,
-            )
-    for axis in axes[-1]:
-        axis.set_xlabel("RMI (nats a token)", fontsize=9)
-    figure.tight_layout()
+    ood_sets = sorted(file.stem for file in (records / systems[0]).glob("ood_*.jsonl"))
+    figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
+    panels = figure.subplots(len(systems), len(ood_sets), squeeze=False, sharey="row")
+    for row, system in zip(panels, systems):
+        inside = combine(read_scores(records / system / "test.jsonl"))[KNOWLEDGE]
+        for axes, name in zip(row, ood_sets):
+            outside = combine(read_scores(records / system / f"{name}.jsonl"))[KNOWLEDGE]
+            histogram(axes, inside, outside, set_name(name))
+            auc = table.rows[NAMES[system]][0][f"{name} {KNOWLEDGE}"]
+            axes.set_title(f"{NAMES[system]}: AUC {auc:.1f} %", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel("RMI (nats a token)", fontsize=9)
     figure.savefig(path, dpi=110)
 
 
@@ -93,41 +58,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for table and picture")
     args = parser.parse_args()
 
-    members = sorted(p.name for p in args.records.glob("member*"))
-    ood_sets = sorted(p.stem for p in (args.records / "ensemble").glob("ood_*.jsonl"))
-    systems = {"single": members, **{name: [name] for name in ("ensemble", "send", "pd_send2")}}
-    measured = {
-        system: [measure(args.records / folder, ood_sets) for folder in folders]
-        for system, folders in systems.items()
-    }
-    digits = {"NLL": 2, "NLL Ens-Pred": 2}
-    columns = list(measured["single"][0])
-    table = tabulate(
-        [
-            [NAMES[system], *(cell([r[c] for r in rows], digits.get(c, 1)) for c in columns)]
-            for system, rows in measured.items()
-        ],
-        headers=["", *(c.removeprefix("ood_") for c in columns)],
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    choices = [f"{name}={FOLDERS.get(system, system)}" for system, name in NAMES.items()]
+    table = build_table(choose_systems(args.records, choices), TRANSLATION)
     test = best(read_records(args.records / "ensemble" / "test.jsonl"))
-    copied, signature = bleu(test, [r["source"] for r in test])
-    notes = [
-        f"BLEU: sacreBLEU `{signature}`; copying the source gives {copied:.1f}. NLL: nats a token, "
-        "on references and on the ensemble's output.",
-        f"Other columns: ROC-AUC in %, {len(test)} test sentences against as many out-of-domain "
-        f"ones, by the mean {TOTAL} (total) and {KNOWLEDGE} (knowledge uncertainty) over the "
-        "tokens of the best hypothesis of beam 5.",
-        f"Single: mean ± standard deviation over {len(members)} member(s); all else one run, "
-        "seed 1.",
-        f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
-        f"{platform.machine()}.",
-    ]
-    text = table + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    references = [r["reference"] for r in test]
+    copied = sacrebleu.corpus_bleu([r["source"] for r in test], [references]).score
+    table.notes.extend(
+        [
+            f"Copying the source has a BLEU of {copied:.1f}. Students have seed 1.",
+            f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
+            f"{platform.machine()}.",
+        ]
+    )
+    text = markdown(table)
     (args.out / "table.md").write_text(text, encoding="utf-8")
+    measured = {system: table.rows[name] for system, name in NAMES.items()}
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n")
-    draw(args.records, ood_sets, args.out / "ood.png")
+    draw(table, args.records, args.out / "ood.png")
     print(text)
     print(
         f"Table: {args.out}/table.md, numbers: {args.out}/table.json, picture: {args.out}/ood.png"

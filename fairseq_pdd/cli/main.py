@@ -3,6 +3,8 @@
 import typer
 
 from .. import __version__
+from .assess import app as assess
+from .report import report
 from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
 
@@ -34,3 +36,5 @@ app.command(
     "transfer-set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )(transfer_set)
 app.command("teacher-cache")(teacher_cache)
+app.add_typer(assess, name="assess")
+app.command()(report)

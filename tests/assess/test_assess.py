@@ -1,6 +1,8 @@
 """Reading of records and detection of out-of-domain input."""
 
+import ast
 import json
+import logging
 import math
 import random
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
+from fairseq_pdd import assess
 from fairseq_pdd.assess import best, negative_log_likelihood, read_records, roc_auc
 from fairseq_pdd.errors import UsageError
 
@@ -24,6 +27,9 @@ def record(number: int, total: Optional[float], rank: int = 0) -> Dict[str, Any]
         "sequence": {"total": total},
         "token": {"total": [total, total]},
     }
+
+
+LINE = json.dumps(record(7, 0.5))
 
 
 def write(path: Path, lines: List[Any]) -> Path:
@@ -48,6 +54,26 @@ def test_likelihood_is_per_token_of_the_corpus() -> None:
     assert negative_log_likelihood([record(0, 1.0), long]) == pytest.approx(0.4)
 
 
+def test_an_impossible_output_has_no_likelihood() -> None:
+    with pytest.raises(UsageError, match="id 4 has log_prob null"):
+        negative_log_likelihood([record(0, 1.0), {**record(4, 1.0), "log_prob": None}])
+
+
+def test_assess_imports_neither_torch_nor_fairseq() -> None:
+    files = Path(assess.__file__).parent.rglob("*.py")
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+                # of this package: the errors
+                assert node.level < 2 or node.module == "errors", f"{file.name}: {node.module}"
+            else:
+                continue
+            assert not {name.split(".")[0] for name in names} & {"torch", "fairseq"}, file.name
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -55,6 +81,10 @@ def test_likelihood_is_per_token_of_the_corpus() -> None:
         ("{}\n", "line 1, lacks id"),
         ("nonsense\n", "line 1, is no JSON"),
         ("3\n", "line 1, is no JSON object"),
+        (LINE.replace("0.5", "NaN") + "\n", "line 1, is no JSON object: NaN is no JSON number"),
+        (LINE.replace('"rank": 0', '"rank": "0"'), "line 1: id and rank must be whole numbers"),
+        (f"{LINE}\n{LINE}\n", "line 2, repeats id 7, rank 0"),
+        (LINE.replace('"rank": 0', '"rank": 1'), "no best hypothesis .rank 0. of id 7"),
     ],
 )
 def test_a_file_that_holds_no_records_is_refused(
@@ -64,6 +94,28 @@ def test_a_file_that_holds_no_records_is_refused(
     path.write_text(content)
     with pytest.raises(UsageError, match=message):
         read_records(path)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(f"{LINE}\n".encode() + b'{"id": "\xff"}\n')
+    with pytest.raises(UsageError, match="line 2, is no JSON object"):
+        read_records(path)
+
+
+def test_missing_sentences_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "r.jsonl", [record(i, 1.0) for i in (0, 1, 3, 6)])
+    with caplog.at_level(logging.WARNING):
+        assert len(read_records(path)) == 4
+    assert "r.jsonl lacks 3 of the ids up to 6, the first of them 2" in caplog.text
+
+
+def test_a_run_that_did_not_finish_is_told_from_a_wrong_name(tmp_path: Path) -> None:
+    write(tmp_path / "r.jsonl.partial", [record(0, 1.0)])
+    with pytest.raises(UsageError, match="fairseq-generate did not finish; run it again"):
+        read_records(tmp_path / "r.jsonl")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        read_records(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

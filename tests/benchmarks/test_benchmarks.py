@@ -51,7 +51,12 @@ def test_report(report):
     assert sorted(path.name for path in report.iterdir()) == ["RESULTS.md", "cost.png"]
     assert (report / "cost.png").read_bytes().startswith(b"\x89PNG")
     sections = tables(report)
-    assert list(sections) == ["The loss", "The online teacher", "A training step"]
+    assert list(sections) == [
+        "The loss",
+        "The online teacher",
+        "A training step",
+        "Assessment",
+    ]
     for section in sections.values():
         for header, _, *rows in section:
             assert rows
@@ -86,6 +91,16 @@ def test_step(report):
     assert ratios[0] == 1
     assert "pd_send2, online teacher of 2" in names
     assert min(ratios) > 0
+
+
+def test_assessment(report):
+    (table,) = tables(report)["Assessment"]
+    assert [row[0] for row in table[2:5]] == [
+        "parsing a file as JSON",
+        "reading the in-domain file",
+        "reading the out-of-domain file",
+    ]
+    assert all(number(row[2]) >= 0 for row in table[2:])
 
 
 def test_textbook_means_the_same():

@@ -1,0 +1,196 @@
+"""Figures. Colours of Okabe and Ito, which colour-blind people tell apart, and line styles."""
+
+import io
+from itertools import cycle
+from pathlib import Path
+from typing import List, Mapping, Optional, Tuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from .calibration import Reliability
+from .rejection import Rejection
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#d55e00",
+    "#cc79a7",
+    "#56b4e9",
+    "#777777",
+)
+_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+_DASHES = ("-", "--", "-.", ":")
+_BINS = 30
+_METADATA = ("Creator", "Date", "Format", "Type")
+
+
+def roc_curves(pairs: Mapping[str, Tuple[np.ndarray, np.ndarray]], title: str = "") -> Figure:
+    """ROC curves of detecting out-of-domain input, with their areas in the legend.
+
+    Args:
+        pairs: for each curve's name the uncertainty of in-domain and of out-of-domain
+            sentences, higher being more uncertain; may be infinite.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    axes = _axes(figure, "false positives (in-domain)", "true positives (out-of-domain)", title)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    for (name, (inside, outside)), (colour, dashes) in zip(pairs.items(), _styles()):
+        labels = np.repeat([0, 1], [len(inside), len(outside)])
+        # ranks order as the values do, infinite ones included
+        _, ranks = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+        area = 100 * roc_auc_score(labels, ranks)
+        rates = roc_curve(labels, ranks)[:2]
+        axes.plot(*rates, dashes, color=colour, label=f"{name} ({area:.1f} %)")
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def rejection_curves(
+    curves: Mapping[str, Rejection], ylabel: str = "error", title: str = ""
+) -> Figure:
+    """Error of a set against the share of rejected outputs, with PRR in the legend.
+
+    Args:
+        curves: for each name its curve, all over the same outputs, so that they share the
+            oracle and random ones.
+        ylabel: what the error is.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(5, 3.8), layout="constrained")
+    axes = _axes(figure, "share of outputs rejected", ylabel, title)
+    first = next(iter(curves.values()))
+    axes.plot(first.fractions, first.random, color=GREY, linewidth=0.8, label="random")
+    axes.plot(first.fractions, first.oracle, color="black", linewidth=0.8, label="oracle")
+    for (name, curve), (colour, dashes) in zip(curves.items(), _styles()):
+        prr = "" if curve.prr is None else f" (PRR {curve.prr:.2f})"
+        axes.plot(curve.fractions, curve.errors, dashes, color=colour, label=name + prr)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def histograms(
+    inside: np.ndarray,
+    outside: Mapping[str, np.ndarray],
+    xlabel: str = "uncertainty (nats a token)",
+    titles: Optional[Mapping[str, str]] = None,
+) -> Figure:
+    """Uncertainty of in-domain input against each out-of-domain set, a panel a set.
+
+    The axis leaves out the outermost 0.2 % of values on either side.
+
+    Args:
+        inside: uncertainty of the in-domain sentences.
+        outside: for each out-of-domain set's name the uncertainty of its sentences.
+        xlabel: of every panel.
+        titles: of the panels by set name.
+    """
+    figure = Figure(figsize=(3 * len(outside), 2.5), layout="constrained")
+    panels = figure.subplots(1, len(outside), squeeze=False)[0]
+    for axes, (name, values) in zip(panels, outside.items()):
+        histogram(axes, inside, values, name)
+        axes.set_title((titles or {}).get(name, ""), fontsize=10)
+        axes.set_xlabel(xlabel, fontsize=9)
+    return figure
+
+
+def histogram(axes: Axes, inside: np.ndarray, outside: np.ndarray, name: str) -> None:
+    """Draw one panel of :func:`histograms`."""
+    both = np.concatenate([inside, outside])
+    low, high = np.quantile(both[np.isfinite(both)], [0.002, 0.998])
+    for values, colour, label in ((inside, BLUE, "in-domain"), (outside, ORANGE, name)):
+        axes.hist(
+            values,
+            _BINS,
+            range=(low, high),
+            density=True,
+            alpha=0.65,
+            color=colour,
+            label=label,
+        )
+    axes.set_yticks([])
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
+    """Accuracy against confidence, with the expected calibration error in the legend.
+
+    Below, how many predictions each bin has.
+
+    Args:
+        diagrams: for each name (system, set) its bins.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(4.4, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    for (name, bins), (colour, dashes) in zip(diagrams.items(), _styles()):
+        used = bins.counts > 0
+        label = f"{name} (ECE {100 * bins.ece:.1f} %)"
+        upper.plot(
+            bins.confidence[used],
+            bins.accuracy[used],
+            dashes,
+            marker="o",
+            markersize=4,
+            color=colour,
+            label=label,
+        )
+        lower.stairs(bins.counts / bins.counts.sum(), bins.edges, color=colour, linestyle=dashes)
+    for axes in (upper, lower):
+        _plain(axes)
+    upper.set_title(title, fontsize=10)
+    upper.set_ylabel("share that is right", fontsize=9)
+    upper.set_ylim(0, 1)
+    upper.legend(frameon=False, fontsize=8)
+    lower.set_ylabel("share of all", fontsize=9)
+    lower.set_xlabel("confidence", fontsize=9)
+    lower.set_xlim(0, 1)
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element without metadata; equal figures give equal text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fairseq_pdd", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA))
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save(figure: Figure, folder: Path, name: str) -> List[Path]:
+    """Write ``name.png`` and ``name.svg``; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    figure.savefig(png, dpi=150)
+    svg.write_text(to_svg(figure), encoding="utf-8")
+    return [png, svg]
+
+
+def _styles() -> "cycle[Tuple[str, str]]":
+    """Colour and dashes together differ for as many curves as a figure can show."""
+    colours = len(_COLOURS)
+    return cycle([(_COLOURS[i % colours], _DASHES[i % 4]) for i in range(12)])
+
+
+def _axes(figure: Figure, xlabel: str, ylabel: str, title: str) -> Axes:
+    axes = figure.subplots()
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.set_ylabel(ylabel, fontsize=9)
+    axes.set_title(title, fontsize=10)
+    _plain(axes)
+    return axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

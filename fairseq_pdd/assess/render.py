@@ -1,0 +1,78 @@
+"""A table as Markdown and as LaTeX."""
+
+from itertools import groupby
+from typing import List
+
+from tabulate import tabulate
+
+from .table import Column, Table
+
+# the paper's symbols (Section 2)
+_SYMBOLS = {
+    "total": r"$\mathcal{H}$",
+    "data": r"$\mathcal{D}$",
+    "mutual_information": r"$\mathcal{I}$",
+    "epkl": r"$\mathcal{K}$",
+    "rmi": r"$\mathcal{M}$",
+}
+_LATEX = str.maketrans(
+    {
+        **{character: rf"\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "²": r"$^2$",
+        "–": "--",
+    }
+)
+
+
+def markdown(table: Table) -> str:
+    """The table, and its notes as a list."""
+    header = ["", *(f"{column.group} {column.name}".strip() for column in table.columns)]
+    cells = [[text.replace("|", r"\|") for text in row] for row in table.cells()]
+    text = tabulate(cells, headers=header, tablefmt="github", disable_numparse=True)
+    return text + "\n\n" + "".join(f"- {note}\n" for note in table.notes)
+
+
+def latex(table: Table) -> str:
+    """A ``tabular`` with the rules of the package booktabs, sets over their measures.
+
+    Measures have the paper's symbols; the notes are comments above.
+    """
+    groups = [(name, len(list(columns))) for name, columns in groupby(table.columns, _group)]
+    top, rules, start = [""], "", 2
+    for name, width in groups:
+        if name:
+            top.append(rf"\multicolumn{{{width}}}{{c}}{{{name.translate(_LATEX)}}}")
+            rules += rf"\cmidrule(lr){{{start}-{start + width - 1}}}"
+        else:
+            top += [""] * width
+        start += width
+    header = ["Model", *(_heading(column) for column in table.columns)]
+    rows = [[text.translate(_LATEX) for text in row] for row in table.cells()]
+    lines = [
+        *(f"% {note}" for note in table.notes),
+        rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
+        r"\toprule",
+        *([_line(top), rules] if rules else []),
+        _line(header),
+        r"\midrule",
+        *(_line(row) for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _group(column: Column) -> str:
+    return column.group
+
+
+def _heading(column: Column) -> str:
+    return _SYMBOLS.get(column.name, column.name.translate(_LATEX))
+
+
+def _line(cells: List[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,110 @@
+"""``fairseq-pdd assess ood``: detection of out-of-domain input."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from ...assess import Combination, Detection, combine, detect_all, read_scores, set_name
+from ...assess.plots import histograms, roc_curves
+from ...errors import UsageError
+from . import _output
+
+
+def ood(
+    in_domain: Path = typer.Argument(..., help="Records of the in-domain test set."),
+    out_of_domain: List[str] = typer.Argument(
+        ...,
+        help="Records of out-of-domain sets of the same system: [ood_]NAME.jsonl, or NAME=FILE.",
+    ),
+    measure: Optional[List[str]] = _output.measure_option(),
+    nbest: Combination = _output.nbest_option(),
+    temperature: float = _output.temperature_option(),
+    resamples: int = typer.Option(
+        1000, min=0, help="Of the bootstrap that gives the intervals; 0 leaves them out."
+    ),
+    confidence: float = typer.Option(0.95, min=0.01, max=0.999, help="Of the intervals."),
+    seed: int = typer.Option(0, help="Of the bootstrap."),
+    json_path: Optional[Path] = _output.json_option(),
+    plots: Optional[Path] = _output.plots_option("ROC curves and histograms of each measure"),
+) -> None:
+    """Tell out-of-domain input by its uncertainty.
+
+    For each out-of-domain set and each measure: ROC-AUC (chance that an out-of-domain sentence is
+    more uncertain than an in-domain one; 50 % says nothing), AUPR (average precision with
+    out-of-domain as positive; the share of out-of-domain sentences says nothing) and FPR@95 (share
+    of in-domain sentences flagged where 95 % of the others are), with confidence intervals of the
+    percentile bootstrap over the sentences of either set.
+    """
+    paths = _named(out_of_domain)
+    test = read_scores(in_domain)
+    inside = _output.choose(combine(test, nbest, temperature), test.absent, measure)
+    outside: Dict[str, Dict[str, np.ndarray]] = {}
+    detections: Dict[str, Dict[str, Detection]] = {}
+    for name, path in tqdm(paths.items(), "assessing", unit="set", leave=False, disable=None):
+        scores = read_scores(path)
+        outside[name] = _output.choose(combine(scores, nbest, temperature), scores.absent, measure)
+        try:
+            detections[name] = detect_all(inside, outside[name], resamples, confidence, seed)
+        except UsageError as error:
+            raise UsageError(f"{in_domain} and {path}: {error.message}") from error
+
+    for name, by_measure in detections.items():
+        count = len(next(iter(outside[name].values())))
+        total = len(next(iter(inside.values())))
+        _output.show(
+            f"{name}: {count} sentences against {total} in-domain ones (%)",
+            ["measure", "ROC-AUC", "", "AUPR", "", "FPR@95", ""],
+            [[key, *_cells(found, resamples > 0)] for key, found in by_measure.items()],
+        )
+    _output.write_json(
+        json_path,
+        {
+            "in_domain": {"path": str(in_domain), "sentences": len(next(iter(inside.values())))},
+            "nbest": nbest.value,
+            "temperature": temperature,
+            "bootstrap": {"resamples": resamples, "confidence": confidence, "seed": seed},
+            "out_of_domain": {
+                name: {
+                    "path": str(paths[name]),
+                    "sentences": len(next(iter(outside[name].values()))),
+                    "measures": {key: _as_json(found) for key, found in by_measure.items()},
+                }
+                for name, by_measure in detections.items()
+            },
+        },
+    )
+    if plots is not None:
+        for key in _output.for_figures(inside, measure):
+            sets = {name: values[key] for name, values in outside.items()}
+            curves = {name: (inside[key], values) for name, values in sets.items()}
+            _output.keep_figure(roc_curves(curves, key), plots, f"roc-{key}")
+            figure = histograms(inside[key], sets, f"{key} (nats a token)")
+            _output.keep_figure(figure, plots, f"histograms-{key}")
+
+
+def _named(arguments: List[str]) -> Dict[str, Path]:
+    """Out-of-domain files by name: ``NAME=FILE``, or NAME of ``[ood_]NAME.jsonl``."""
+    paths: Dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or Path(argument).exists():
+            name, path = set_name(Path(argument).stem), argument
+        if name in paths:
+            raise UsageError(f"{paths[name]} and {path} are both called '{name}': give NAME={path}")
+        paths[name] = Path(path)
+    return paths
+
+
+def _cells(detection: Detection, intervals: bool) -> List[str]:
+    cells = []
+    for estimate in detection:
+        value, low, high = (100 * number for number in estimate)
+        cells += [f"{value:.1f}", f"{low:.1f} – {high:.1f}" if intervals else ""]
+    return cells
+
+
+def _as_json(detection: Detection) -> Dict[str, Any]:
+    return {name: value._asdict() for name, value in detection._asdict().items()}

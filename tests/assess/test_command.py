@@ -1,0 +1,188 @@
+"""``fairseq-pdd assess`` from files to tables, JSON and figures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import making
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner, Result
+
+from fairseq_pdd.assess import best, combine, read_records, read_scores, rejection, sentence_errors
+from fairseq_pdd.assess.quality import Metric
+from fairseq_pdd.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return making.write_folder(tmp_path_factory.mktemp("command") / "records", size=30)
+
+
+def run(*args: Any, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["assess", *(str(arg) for arg in args)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_ood(folder: Path, tmp_path: Path) -> None:
+    system, out = folder / "ensemble", tmp_path / "ood.json"
+    french, permuted = system / "ood_french.jsonl", system / "ood_permuted.jsonl"
+    result = run("ood", system / "test.jsonl", f"Français={french}", permuted, "--json", out,
+                 "--plots", tmp_path / "plots", "--resamples", 50, "--nbest", "mean")  # fmt: skip
+    assert "Français: 30 sentences against 30 in-domain ones" in result.output
+    made = load(out)
+    assert list(made["out_of_domain"]) == ["Français", "permuted"]
+    found = made["out_of_domain"]["Français"]["measures"]
+    assert set(found) == {f"{p}{m}" for p in ("", "expr.") for m in making.MEASURES}
+    # by hand: the mean of two hypotheses
+    values = [r["sequence"]["rmi"] for path in (system / "test.jsonl", french)
+              for r in read_records(path)]  # fmt: skip
+    means = np.array(values).reshape(-1, 2).mean(axis=1)
+    auc = roc_auc_score(np.repeat([0, 1], 30), means)
+    assert found["rmi"]["roc_auc"]["value"] == pytest.approx(auc)
+    assert found["rmi"]["roc_auc"]["low"] <= auc <= found["rmi"]["roc_auc"]["high"]
+    assert f"{100 * auc:.1f}" in result.output
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"{kind}-{measure}.{ending}"
+        for kind in ("roc", "histograms")
+        for measure in ("total", "rmi")
+        for ending in ("png", "svg")
+    }
+
+
+def test_ood_of_chosen_measures_without_intervals(folder: Path) -> None:
+    system = folder / "pd_send2"
+    result = run("ood", system / "test.jsonl", system / "ood_french.jsonl", "--measure", "epkl",
+                 "--resamples", 0)  # fmt: skip
+    assert "epkl" in result.output
+    assert "total" not in result.output
+    assert "– " not in result.output
+
+
+def test_errors(folder: Path, tmp_path: Path) -> None:
+    path = folder / "pd_send2" / "test.jsonl"
+    made = {}
+    for definition in ("replaced", "retained"):
+        options = ["--retained"] if definition == "retained" else []
+        out = tmp_path / f"{definition}.json"
+        run("errors", path, "--metric", "wer", "--json", out, "--plots", tmp_path, *options)
+        made[definition] = load(out)
+        assert made[definition]["definition"] == definition
+    error = sentence_errors(best(read_records(path)), Metric.wer)
+    for name, values in combine(read_scores(path)).items():
+        for definition, content in made.items():
+            expected = rejection(error, values, definition == "retained").prr
+            assert content["measures"][name]["prr"] == pytest.approx(expected)
+    curve = made["replaced"]["measures"]["total"]["curve"]
+    assert curve[0] == pytest.approx(error.mean())
+    assert curve[-1] == 0
+    assert (tmp_path / "rejection.svg").exists()
+
+
+def test_token_errors(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "words.json"
+    result = run("token-errors", folder / "ensemble" / "test.jsonl", "--json", out)
+    made = load(out)
+    outputs = best(read_records(folder / "ensemble" / "test.jsonl"))
+    words = [w for r in outputs for w in r["hypothesis"].split()]
+    assert made["words"] == len(words)
+    # every replaced word is called so
+    assert made["wrong"] == pytest.approx(words.count("mistake") / len(words))
+    assert made["measures"]["score"]["nce"] is not None
+    assert made["measures"]["total"]["nce"] is None
+    assert made["measures"]["expr.rmi"]["roc_auc"] > 0.55
+    assert "NCE calibrated" in result.output
+
+
+def test_calibration(folder: Path, tmp_path: Path) -> None:
+    system, out = folder / "ensemble", tmp_path / "calibration.json"
+    result = run("calibration", system / "test.jsonl", "--references", system / "nll.jsonl",
+                 "--ensemble-output", system / "nll_ensemble.jsonl", "--bins", 10,
+                 "--json", out, "--plots", tmp_path)  # fmt: skip
+    made = load(out)
+    lines = read_records(system / "nll.jsonl")
+    tokens = [value for r in lines for value in r["token"]["score"]]
+    assert made["nll"]["references"] == pytest.approx(np.mean(tokens))
+    assert f"NLL on references: {np.mean(tokens):.4f} nats a token" in result.output
+    for diagram in made["reliability"].values():
+        assert sum(diagram["counts"]) == made["words"]
+        assert 0 < diagram["ece"] < 1
+    assert set(made["reliability"]) == {"score", "expr.score"}
+    assert (tmp_path / "reliability.png").exists()
+
+
+def test_table(folder: Path, tmp_path: Path) -> None:
+    out = [tmp_path / name for name in ("t.md", "t.tex", "t.json")]
+    result = run("table", folder, "--kind", "speech", "--markdown", out[0], "--latex", out[1],
+                 "--json", out[2])  # fmt: skip
+    assert "WER" in result.output
+    made = load(out[2])
+    assert {name: len(rows) for name, rows in made["rows"].items()} == {
+        "ensemble": 1,
+        "pd_send2": 1,
+        "single": 2,
+    }
+    assert out[0].read_text().startswith("| ")
+    assert r"\begin{tabular}" in out[1].read_text()
+
+
+def test_table_of_chosen_rows_and_columns(folder: Path) -> None:
+    result = run("table", folder, "--system", "Student [ours]=pd_send2", "--metric", "chrf",
+                 "--measure", "epkl", "--nbest", "weighted", "--temperature", 0.5)  # fmt: skip
+    assert "Student [ours]" in result.output
+    assert "chrF" in result.output
+    assert "french epkl" in result.output
+    assert "ensemble" not in result.output.split("- chrF")[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["ood", "{e}/test.jsonl", "{e}/none.jsonl"], "none.jsonl does not exist"),
+        (["ood", "{e}/test.jsonl", "{e}/nll.jsonl", "{s}/nll.jsonl"], "are both called 'nll'"),
+        (["ood", "{e}/test.jsonl", "{s}/ood_french.jsonl"], "are they of one system?"),
+        (["ood", "{e}/test.jsonl", "{e}/nll.jsonl", "--measure", "x"], "no measure 'x'"),
+        (["ood", "{s}/test.jsonl", "{s}/nll.jsonl", "--measure", "rmi"], "the model has no rmi"),
+        (["errors", "{e}/test.jsonl", "--json", "{e}/test.jsonl/x.json"], "cannot write"),
+        (["errors", "{e}/test.jsonl", "--plots", "{e}/test.jsonl"], "cannot write to"),
+        (["table", "{e}"], "has no records: <system>/test.jsonl is expected there"),
+    ],
+)
+def test_bad_input_is_one_line(folder: Path, args: "list[str]", message: str) -> None:
+    paths = {"e": folder / "ensemble", "s": folder / "single-seed1"}
+    result = CliRunner().invoke(app, ["assess", *(arg.format(**paths) for arg in args)])
+    assert result.exit_code != 0
+    error = str(result.exception)
+    assert message in error or message in result.output
+    assert "\n" not in error
+
+
+def test_help_explains_every_command() -> None:
+    assert {"ood", "errors", "token-errors", "calibration", "table"} <= set(
+        run("--help").output.split()
+    )
+    assert "bootstrap" in run("ood", "--help").output
+    assert "PRR" in run("errors", "--help").output
+
+
+def test_the_real_command_warns_and_fails_without_a_traceback(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "ensemble" / "test.jsonl").read_text().splitlines(keepends=True)
+    inside, outside = tmp_path / "test.jsonl", tmp_path / "ood.jsonl"
+    inside.write_text("".join(lines[4:]))  # without ids 0 and 1
+    outside.write_text(lines[0] + lines[0])
+    command = [sys.executable, "-c", "from fairseq_pdd.cli.main import app; app()"]
+    finished = subprocess.run(
+        [*command, "assess", "ood", str(inside), str(outside)], capture_output=True, text=True
+    )
+    assert finished.returncode == 1
+    assert "lacks 2 of the ids up to 29, the first of them 0" in finished.stderr
+    assert "ood.jsonl, line 2, repeats id 0, rank 0" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr

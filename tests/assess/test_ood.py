@@ -1,0 +1,119 @@
+"""Detection of out-of-domain input against brute force, scikit-learn and SciPy."""
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from fairseq_pdd.assess import detect, detect_all
+from fairseq_pdd.errors import UsageError
+
+VALUES = st.lists(st.integers(0, 8).map(float), min_size=1, max_size=15).map(np.array)
+
+
+def by_definition(inside: np.ndarray, outside: np.ndarray) -> "tuple[float, float, float]":
+    """ROC-AUC by pairs; AUPR and FPR by trying every threshold."""
+    wins = np.mean([(o > i) + (o == i) / 2 for i in inside for o in outside])
+    area, recall_before, fpr = 0.0, 0.0, None
+    for threshold in sorted({*inside, *outside}, reverse=True):
+        true, false = np.sum(outside >= threshold), np.sum(inside >= threshold)
+        recall = true / len(outside)
+        area += (recall - recall_before) * true / (true + false)
+        recall_before = recall
+        if fpr is None and recall >= 0.95:
+            fpr = false / len(inside)
+    assert fpr is not None
+    return float(wins), float(area), float(fpr)
+
+
+@given(VALUES, VALUES)
+def test_all_three_are_what_their_definitions_say(inside: np.ndarray, outside: np.ndarray) -> None:
+    found = detect(inside, outside, resamples=0)
+    assert [e.value for e in found] == pytest.approx(by_definition(inside, outside))
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=25)
+def test_only_the_order_of_values_counts(inside: np.ndarray, outside: np.ndarray) -> None:
+    plain = detect(inside, outside, resamples=20)
+    assert detect(np.exp(inside) - 7, np.exp(outside) - 7, resamples=20) == plain
+    # the largest may as well be infinite
+    top = max(inside.max(), outside.max())
+    inside, outside = (np.where(v == top, np.inf, v) for v in (inside, outside))
+    assert detect(inside, outside, resamples=20) == plain
+
+
+def test_the_sets_change_roles() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=30), rng.normal(1, size=20)
+    there, back = (detect(*pair, resamples=0).roc_auc.value for pair in ((a, b), (b, a)))
+    assert there + back == pytest.approx(1)
+
+
+def test_a_bootstrap_draw_is_scored_like_any_sample() -> None:
+    """Every resample of the fast bootstrap, drawn again and given to scikit-learn."""
+    rng = np.random.default_rng(1)
+    inside, outside = rng.integers(0, 12, 25).astype(float), rng.integers(4, 16, 20).astype(float)
+    resamples = 40
+    drawn = np.random.default_rng(3)
+    samples = [
+        values[drawn.integers(0, len(values), (resamples, len(values)))]
+        for values in (inside, outside)
+    ]
+    expected = []
+    for a, b in zip(*samples):
+        labels, values = np.repeat([0, 1], [len(a), len(b)]), np.concatenate([a, b])
+        fpr, tpr, _ = roc_curve(labels, values, drop_intermediate=False)
+        expected.append(
+            (
+                roc_auc_score(labels, values),
+                average_precision_score(labels, values),
+                fpr[tpr >= 0.95][0],
+            )
+        )
+    low, high = np.quantile(expected, [0.05, 0.95], axis=0)
+    found = detect(inside, outside, resamples, confidence=0.9, seed=3)
+    np.testing.assert_allclose([e.low for e in found], low)
+    np.testing.assert_allclose([e.high for e in found], high)
+
+
+def test_intervals_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(2)
+    inside, outside = rng.normal(size=60), rng.normal(0.8, size=50)
+
+    def area(a: np.ndarray, b: np.ndarray) -> float:
+        return float(roc_auc_score(np.repeat([0, 1], [len(a), len(b)]), np.concatenate([a, b])))
+
+    interval = stats.bootstrap(
+        (inside, outside), area, vectorized=False, n_resamples=1000, method="percentile", rng=0
+    ).confidence_interval
+    found = detect(inside, outside, 1000).roc_auc
+    assert found.low == pytest.approx(interval.low, abs=0.015)
+    assert found.high == pytest.approx(interval.high, abs=0.015)
+    assert found.low < found.value < found.high
+
+
+def test_large_sets_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    inside, outside = rng.normal(size=30), rng.normal(size=40)
+    monkeypatch.setattr("fairseq_pdd.assess.ood._MAX_ELEMENTS", 200)
+    found = detect(inside, outside, 101)
+    assert all(e.low < e.value < e.high for e in found)
+
+
+def test_a_measure_that_never_varies_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    flat, varied = np.ones(4), np.arange(4.0)
+    with caplog.at_level(logging.WARNING):
+        found = detect_all({"epkl": flat, "rmi": varied}, {"epkl": flat, "rmi": varied + 1})
+    assert "epkl has the same value for every sentence" in caplog.text
+    assert "rmi" not in caplog.text
+    assert found["epkl"].roc_auc == (0.5, 0.5, 0.5)
+
+
+def test_files_of_different_systems_are_refused() -> None:
+    with pytest.raises(UsageError, match="only one of the two files has rmi"):
+        detect_all({"total": np.ones(2)}, {"total": np.ones(2), "rmi": np.ones(2)})

@@ -1,0 +1,59 @@
+"""BLEU, chrF and WER of sets and of sentences."""
+
+from typing import Any, Dict, List
+
+import editdistance
+import numpy as np
+import pytest
+import sacrebleu
+
+from fairseq_pdd.assess import Metric, corpus_quality, sentence_errors
+from fairseq_pdd.errors import UsageError
+
+PAIRS = [
+    ("the cat sat on the mat .", "the cat sat on a mat ."),
+    ("the dog sat .", "the cat sat on the mat ."),
+    ("exactly the same words here", "exactly the same words here"),
+    ("a b c d e f", "x"),
+]
+
+
+def records() -> List[Dict[str, Any]]:
+    return [{"id": i, "hypothesis": h, "reference": r} for i, (h, r) in enumerate(PAIRS)]
+
+
+def test_sets_are_scored_as_sacrebleu_scores_them() -> None:
+    hypotheses, references = zip(*PAIRS)
+    bleu, chrf = (corpus_quality(records(), metric) for metric in (Metric.bleu, Metric.chrf))
+    assert bleu.value == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert "|version:" in bleu.signature
+    assert chrf.value == sacrebleu.corpus_chrf(hypotheses, [references]).score
+    edits = sum(editdistance.eval(h.split(), r.split()) for h, r in PAIRS)
+    wer = corpus_quality(records(), Metric.wer)
+    assert wer.value == pytest.approx(100 * edits / sum(len(r.split()) for _, r in PAIRS))
+
+
+def test_sentences_have_errors_from_none_upwards() -> None:
+    bleu = [sacrebleu.sentence_bleu(h, [r]).score for h, r in PAIRS]
+    found = sentence_errors(records(), Metric.bleu)
+    np.testing.assert_allclose(found, 1 - np.array(bleu) / 100, atol=1e-12)
+    assert found[2] == 0
+    chrf = [sacrebleu.sentence_chrf(h, [r]).score for h, r in PAIRS]
+    found = sentence_errors(records(), Metric.chrf)
+    np.testing.assert_allclose(found, 1 - np.array(chrf) / 100)
+    rates = [editdistance.eval(h.split(), r.split()) / len(r.split()) for h, r in PAIRS]
+    np.testing.assert_allclose(sentence_errors(records(), Metric.wer), rates)
+    assert rates[3] == 6  # more is inserted than there should be
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_pieces_are_joined_first(metric: Metric) -> None:
+    made = [{"id": 0, "hypothesis": "▁the ▁c at", "reference": "▁the ▁ca t"}]
+    assert sentence_errors(made, metric).tolist() == [0]
+    assert corpus_quality(made, metric).value in (0, pytest.approx(100))
+
+
+def test_a_missing_reference_is_named() -> None:
+    made = [*records(), {"id": 9, "hypothesis": "a", "reference": None}]
+    with pytest.raises(UsageError, match="id 9 has no reference"):
+        corpus_quality(made, Metric.bleu)
