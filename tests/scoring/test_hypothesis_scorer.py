@@ -92,11 +92,11 @@ def test_passes_of_bounded_size_change_nothing(
     whole = scorer(models, names).score(sample, hypotheses)
     monkeypatch.setattr(module, "_MAX_ELEMENTS", limit)
     passes = []
-    token_values = HypothesisScorer._token_values
+    readings = HypothesisScorer._readings
     monkeypatch.setattr(
         HypothesisScorer,
-        "_token_values",
-        lambda self, *args: passes.append(args) or token_values(self, *args),
+        "_readings",
+        lambda self, *args: passes.append(args) or readings(self, *args),
     )
     split = scorer(models, names).score(sample, hypotheses)
     assert len(passes) > 1
