@@ -1,7 +1,7 @@
 """What uncertainty adds to fairseq-generate: a Prior Network's and an ensemble's.
 
 The whole command, from loading the checkpoints to the last line, with the task of this package
-and with fairseq's own, in turns.
+and with fairseq's own, in turns. What is compiled once in a long run is timed apart.
 """
 
 import argparse
@@ -19,6 +19,8 @@ import workload
 from fairseq import options
 from fairseq_cli.generate import main as generate
 from workload import Workload
+
+from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
 
 PLAIN, OURS = "translation", "distill_translation"
 
@@ -47,6 +49,18 @@ def make_student(work: Workload, folder: Path) -> Path:
     return path
 
 
+def compile_kernels(classes: int) -> float:
+    """Seconds to compile what scores tokens, which fairseq-generate does when a run is long."""
+    start = measuring.clock()
+    logits = torch.zeros(1, classes).expand(_compile.MIN_ELEMENTS // classes + 2, classes)
+    dirichlet_measures(logits)
+    for weights in (None, torch.zeros(2)):
+        ensemble = EnsembleStatistics()
+        ensemble.update(logits[:2].log_softmax(-1), weights)
+        ensemble.measures()
+    return measuring.clock() - start
+
+
 def run(work: Workload, path: str, task: str, results: Path, args: List[Any]) -> None:
     """``fairseq-generate``, its output to files."""
     argv = [
@@ -67,6 +81,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     size = workload.TINY if args.quick else workload.Size()
+    compiling = 0.0 if args.quick else compile_kernels(size.classes)
+    measuring.say(f"compiled in {compiling:.1f} s")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,7 +106,9 @@ def main() -> None:
 
 Beam {args.beam}, {args.sentences} sentences of 5 to 25 tokens, {size.classes:,} types,
 Transformers of {size.layers} + {size.layers} layers, dimension {size.dim}, {args.threads} threads.
-Medians of {args.repeats} turns, in brackets the least and the greatest ratio of a turn.
+Medians of {args.repeats} turns, in brackets the least and the greatest ratio of a turn. Kernels
+were compiled before, in {compiling:.1f} s; fairseq-generate compiles those that it needs once
+{_compile.MIN_ELEMENTS:,} logits are scored ({_compile.MIN_ELEMENTS // size.classes:,} tokens here).
 
 {measuring.table(["model", "n-best", "plain", "with uncertainty", "ratio"], rows)}
 """

@@ -51,7 +51,12 @@ def test_report(report):
     assert sorted(path.name for path in report.iterdir()) == ["RESULTS.md", "cost.png"]
     assert (report / "cost.png").read_bytes().startswith(b"\x89PNG")
     sections = tables(report)
-    assert list(sections) == ["The loss", "The online teacher", "A training step"]
+    assert list(sections) == [
+        "The loss",
+        "The online teacher",
+        "A training step",
+        "fairseq-generate with and without uncertainty",
+    ]
     for section in sections.values():
         for header, _, *rows in section:
             assert rows
@@ -86,6 +91,16 @@ def test_step(report):
     assert ratios[0] == 1
     assert "pd_send2, online teacher of 2" in names
     assert min(ratios) > 0
+
+
+def test_generate(report):
+    (table,) = tables(report)["fairseq-generate with and without uncertainty"]
+    rows = table[2:]
+    assert [row[:2] for row in rows] == [
+        ["Prior Network", "1"], ["Prior Network", "2"],
+        ["ensemble of 2", "1"], ["ensemble of 2", "2"],
+    ]  # fmt: skip
+    assert all(number(cell) > 0 for row in rows for cell in row[2:])
 
 
 def test_textbook_means_the_same():
