@@ -200,8 +200,8 @@ def test_means_are_in_nats_and_perplexity_that_of_the_target(criterion, task, st
     assert values["ppl"] == pytest.approx(math.exp(nll), rel=2e-3)
 
 
-def test_measures_are_left_out_where_the_task_says_so(workspace, task, student):
-    criterion = criterion_of(workspace, task, "pd_send2")
+def test_measures_are_left_out_where_the_task_says_so(workspace, task):
+    criterion, student = criterion_of(workspace, task, "pd_send2"), load(workspace.pd_send2)
     criterion.log_measures = False
     sample = batch(task, "valid", range(3))
     student.train()
