@@ -153,7 +153,12 @@ def load(
     if missing or not paths:
         raise UsageError(f"checkpoint not found: {', '.join(missing) or 'none was given'}")
     if data is not None:
-        overrides["data"] = os.fspath(data)
+        overrides["data"] = data
+    # fairseq's configuration holds strings
+    overrides = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in overrides.items()
+    }
     task = _setup_task(paths[0], overrides)
     models, cfg = _load_models(paths, task, overrides)
     return Translator(cfg, task, models)

@@ -9,6 +9,7 @@ from ._checks import check_logits, check_per_row
 from ._rowwise import compute_dtype, row_function
 from .measures import UncertaintyMeasures
 
+_LEAST = torch.finfo(torch.float64).min
 _NO_MEMBER = "no member was added to EnsembleStatistics yet"
 
 
@@ -184,15 +185,16 @@ class _Weights:
 
     def __init__(self, like: Tensor) -> None:
         self.sum = torch.zeros_like(like)
-        # finite, as all weights may be zero; they then count the same
-        self._least = torch.finfo(like.dtype).min
-        self._log_scale = torch.full_like(like, self._least)
+        # the logarithms of long outputs are large; finite, as all weights may be zero
+        self._log_scale = torch.full_like(like, _LEAST, dtype=torch.float64)
 
     def add(self, log_weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Factors ``[N, 1]`` of what was summed before and of the next member."""
-        log_weight = log_weight.detach().to(self.sum.dtype).clamp(min=self._least)
+        log_weight = log_weight.detach().double().clamp(min=_LEAST)
         scale = torch.maximum(self._log_scale, log_weight)
-        decay, gain = (self._log_scale - scale).exp(), (log_weight - scale).exp()
+        decay, gain = (
+            (log - scale).exp().to(self.sum.dtype) for log in (self._log_scale, log_weight)
+        )
         self.sum = self.sum * decay + gain
         self._log_scale = scale
         return decay.reshape(-1, 1), gain.reshape(-1, 1)

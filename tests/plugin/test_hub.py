@@ -15,7 +15,7 @@ import fairseq_pdd
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.scoring import HypothesisScorer
 
-SENTENCES = ["baba defi goku", "lala", "日本 größe nini poru"]
+SENTENCES = ["baba defi kugo", "lafi", "日本 größe nigo pode"]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_an_ensemble_of_plain_checkpoints(workspace):
 
 
 def test_a_plain_model(workspace):
-    (output,) = fairseq_pdd.load(workspace.transformer).score(["lala"], ["alal"])
+    (output,) = fairseq_pdd.load(workspace.transformer).score(["lafi"], ["ifal"])
     known = {name for name, value in output.sequence.items() if value is not None}
     assert known == {"total", "score"}
     assert output.token["rmi"] is None
@@ -172,13 +172,13 @@ def test_subwords(workspace, tmp_path):
         vocab_size=60, character_coverage=1.0, minloglevel=2,
     )  # fmt: skip
     model = fairseq_pdd.load(
-        workspace.pd_send2, bpe="sentencepiece", sentencepiece_model=str(tmp_path / "spm.model")
+        workspace.pd_send2, bpe="sentencepiece", sentencepiece_model=tmp_path / "spm.model"
     )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
-    said = pieces.encode("baba lala", out_type=str)
+    said = pieces.encode("baba lafi", out_type=str)
     expected = model.src_dict.encode_line(" ".join(said), add_if_not_exist=False)
-    assert model.encode("baba lala").tolist() == expected.tolist()
-    (output,) = model.translate(["baba lala"])
+    assert model.encode("baba lafi").tolist() == expected.tolist()
+    (output,) = model.translate(["baba lafi"])
     assert output.text == pieces.decode(output.tokens[:-1])
 
 
@@ -188,10 +188,10 @@ def test_no_sentences(student):
 
 def test_bad_use_is_named(workspace, student, tmp_path):
     for call, message in (
-        (lambda: student.translate("lala"), "list of sentences"),
-        (lambda: student.score("lala", "alal"), "list of sentences"),
-        (lambda: student.score(["lala"], []), "1 sources, but 0 targets"),
-        (lambda: student.translate(["lala"], beem=2), "no option beem"),
+        (lambda: student.translate("lafi"), "list of sentences"),
+        (lambda: student.score("lafi", "ifal"), "list of sentences"),
+        (lambda: student.score(["lafi"], []), "1 sources, but 0 targets"),
+        (lambda: student.translate(["lafi"], beem=2), "no option beem"),
         (lambda: fairseq_pdd.load([]), "none was given"),
         (lambda: fairseq_pdd.load(tmp_path / "none.pt"), "none.pt"),
         (lambda: fairseq_pdd.load(workspace.lstm, bep="x"), "no option bep"),

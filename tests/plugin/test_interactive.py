@@ -11,7 +11,7 @@ import pytest
 import torch
 from inprocess import load, task_for
 
-LINES = ["lala", "baba defi goku lala meme", "", "日本 größe nini", "lala", "zzz baba"]
+LINES = ["lafi", "baba defi kugo lafi mede", "", "日本 größe nigo", "lafi", "zzz baba"]
 MEASURES = ["total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score"]
 
 
@@ -81,15 +81,15 @@ def test_fairseqs_lines_are_those_of_plain_translation(workspace, file):
 
 def test_constraints(workspace, tmp_path):
     file = tmp_path / "lines.txt"
-    file.write_text("baba defi\talal\nlala\n", encoding="utf-8")
+    file.write_text("baba defi\tifal\nlafi\n", encoding="utf-8")
     output = inprocess.interactive(
         workspace.data, workspace.pd_send2, file, "--constraints", "--buffer-size", 2,
         "--batch-size", 2,
     )  # fmt: skip
     constrained, free = sorted(records_of(output), key=lambda record: record["id"])
-    assert "alal" in constrained["tokens"]
+    assert "ifal" in constrained["tokens"]
     assert constrained["source"] == "baba defi"
-    assert free["source"] == "lala"
+    assert free["source"] == "lafi"
 
 
 def test_the_command_writes_a_file_as_it_goes(workspace, file, tmp_path):
