@@ -73,10 +73,12 @@ def batches(trainer: Trainer) -> Iterator[Dict[str, Any]]:
     yield from trainer.get_train_iterator(epoch=1).next_epoch_itr(shuffle=True)
 
 
-def make(folder: Path, size: Size, members: int) -> Workload:
-    """Make random data, and untrained members that differ in their seed."""
+def make(folder: Path, size: Size, members: int, test: int = 0) -> Workload:
+    """Make random data, with ``test`` sentences to translate, and untrained members that differ
+    in their seed.
+    """
     workload = Workload(folder / "bin", [], size)
-    _preprocess(folder, size)
+    _preprocess(folder, size, test)
     for seed in range(1, members + 1):
         path = folder / f"member{seed}.pt"
         trainer = workload.trainer("--seed", seed, *plain())
@@ -86,18 +88,25 @@ def make(folder: Path, size: Size, members: int) -> Workload:
     return workload
 
 
-def _preprocess(folder: Path, size: Size) -> None:
+def _preprocess(folder: Path, size: Size, test: int) -> None:
     from fairseq_cli.preprocess import main
 
     generator = random.Random(0)
     words = [f"w{number}" for number in range(size.classes - 4)]  # and fairseq's own symbols
     every = [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
-    for side in ("xx", "yy"):
+
+    def write(split: str, side: str, first: List[str], count: int) -> None:
         lines = [
-            " ".join(generator.choices(words, k=generator.randint(5, 25)))
-            for _ in range(size.sentences)
+            " ".join(generator.choices(words, k=generator.randint(5, 25))) for _ in range(count)
         ]
-        (folder / f"train.{side}").write_text("\n".join(every + lines) + "\n", encoding="utf-8")
+        (folder / f"{split}.{side}").write_text("\n".join(first + lines) + "\n", encoding="utf-8")
+
     argv = ["-s", "xx", "-t", "yy", "--trainpref", folder / "train", "--joined-dictionary",
             "--destdir", folder / "bin"]  # fmt: skip
+    for side in ("xx", "yy"):
+        write("train", side, every, size.sentences)
+    if test > 0:
+        argv += ["--testpref", folder / "test"]
+        for side in ("xx", "yy"):
+            write("test", side, [], test)
     main(options.get_preprocessing_parser().parse_args([str(arg) for arg in argv]))

@@ -21,3 +21,6 @@ if find_spec("fairseq") is not None:
         torch.serialization.add_safe_globals([argparse.Namespace])
 
     from . import criterions, models, tasks  # noqa: F401
+    from .hub import Output, Translator, load
+
+    __all__ += ["Output", "Translator", "load"]

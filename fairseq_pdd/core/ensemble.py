@@ -5,19 +5,38 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._checks import check_logits
+from ._checks import check_logits, check_per_row
 from ._rowwise import compute_dtype, row_function
 from .measures import UncertaintyMeasures
 
+_LEAST = torch.finfo(torch.float64).min
 _NO_MEMBER = "no member was added to EnsembleStatistics yet"
 
 
 class EnsembleStatistics:
     """Statistics of an ensemble from its members' log-probabilities, one member at a time.
 
-    Holds two tensors ``[..., K]`` and one ``[...]`` however many members there are. Two of
+    Holds two tensors ``[..., K]`` and few of ``[...]`` however many members there are. Two of
     them leave the teacher: the mean π̂ and λ = 1/β̂₀, the proxy Dirichlet of Eq. 16 (or, for the
     Dirichlet likelihood, the mean log-probability).
+
+    **Weights.** In an autoregressive ensemble that is read as an expectation of products (ExPr),
+    ``P(y) = mean_m P_m(y)``, what was said so far tells the members apart: at step l member m
+    has the posterior weight ``w_m ∝ P_m(y_<l)`` (Malinin and Gales, "Uncertainty Estimation in
+    Autoregressive Structured Prediction", 2021). With :meth:`update` given these weights,
+
+    =================== ==========================================================
+    mean π̂              ``Σ_m w_m π_m``, the conditional ``P(y_l | y_<l)``
+    total               ``H[π̂]``
+    data                ``Σ_m w_m H[π_m]``
+    mutual information  ``Σ_m w_m KL[π_m ‖ π̂]``
+    EPKL                ``Σ_m w_m mean_n KL[π_m ‖ π_n]``
+    RMI                 ``mean_n KL[π̂ ‖ π_n]``
+    =================== ==========================================================
+
+    The member n that is compared with keeps its prior weight 1/M: it did not say y. Just so the
+    chain rule holds. Summed over the steps, with ``y`` from the ensemble, each has the measure
+    of whole sequences as its expectation, and the identities of the measures hold at each step.
 
     Example::
 
@@ -32,20 +51,27 @@ class EnsembleStatistics:
         self._prob_sum: Optional[Tensor] = None
         self._log_prob_sum: Optional[Tensor] = None
         self._entropy_sum: Optional[Tensor] = None
+        self._weights: Optional[_Weights] = None
         self._of_mean: Optional[Tuple[Tensor, Tensor]] = None
 
     @torch.no_grad()
-    def update(self, log_probs: Tensor) -> None:
+    def update(self, log_probs: Tensor, log_weight: Optional[Tensor] = None) -> None:
         """Add one member.
 
         Args:
             log_probs: normalised log-probabilities, ``[..., K]``; ``-inf`` is a zero.
+            log_weight: logarithm of the member's weight, ``[...]``, but for a constant that all
+                members share; ``-inf`` is a zero. Without it members weigh the same.
 
         Raises:
-            ValueError: not floating, fewer than two classes, or another shape than the members
-                before.
+            ValueError: not floating, fewer than two classes, another shape than the members
+                before, or a weight for some members only.
         """
         check_logits(log_probs, "log_probs")
+        if log_weight is not None:
+            check_per_row("log_weight", log_weight, log_probs)
+        if self.num_members > 0 and (log_weight is None) != (self._weights is None):
+            raise ValueError("either all members have a weight or none has")
         if self._prob_sum is None or self._log_prob_sum is None or self._entropy_sum is None:
             dtype = compute_dtype(log_probs)
             self._prob_sum = torch.zeros_like(
@@ -53,6 +79,8 @@ class EnsembleStatistics:
             )
             self._log_prob_sum = torch.zeros_like(self._prob_sum)
             self._entropy_sum = self._prob_sum.new_zeros(log_probs.shape[:-1])
+            if log_weight is not None:
+                self._weights = _Weights(self._entropy_sum)
         elif self._prob_sum.shape != log_probs.shape:
             raise ValueError(
                 f"member {self.num_members} has log-probabilities of shape "
@@ -62,24 +90,30 @@ class EnsembleStatistics:
         member = log_probs.detach().reshape(-1, k)
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
         entropy_sum = self._entropy_sum.view(-1)
-        entropy_sum += _add_member(prob_sum, log_prob_sum, member)
+        factors: Tuple[Tensor, ...] = ()
+        if log_weight is not None and self._weights is not None:
+            factors = self._weights.add(log_weight)
+            entropy_sum *= factors[0].view(-1)
+        entropy_sum += _add_member(prob_sum, log_prob_sum, member, *factors)
         self.num_members += 1
         self._of_mean = None
 
     @property
     def mean_probs(self) -> Tensor:
         """Ensemble mean π̂, ``[..., K]`` (Eq. 3)."""
-        return self._mean(self._prob_sum)
+        return self._weighted_mean(self._prob_sum)
 
     @property
     def mean_log_probs(self) -> Tensor:
-        """Mean log-probability g, ``[..., K]``."""
-        return self._mean(self._log_prob_sum)
+        """Mean log-probability g, ``[..., K]``; never weighted."""
+        if self._log_prob_sum is None:
+            raise ValueError(_NO_MEMBER)
+        return self._log_prob_sum / self.num_members
 
     @property
     def data(self) -> Tensor:
         """Mean member entropy, ``[...]``."""
-        return self._mean(self._entropy_sum)
+        return self._weighted_mean(self._entropy_sum)
 
     @property
     def total(self) -> Tensor:
@@ -131,21 +165,57 @@ class EnsembleStatistics:
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
         # a tensor, since another constant would have the function compiled again
         members = torch.full_like(prob_sum[:, :1], self.num_members)
-        total, rmi = _entropy_and_rmi(prob_sum, log_prob_sum, members)
+        weights = members if self._weights is None else self._weights.sum.view(-1, 1)
+        total, rmi = _entropy_and_rmi(prob_sum, log_prob_sum, weights, members)
         # equal members leave rounding of either sign
         self._of_mean = total.view(lead), rmi.clamp(min=0).view(lead)
         return self._of_mean
 
-    def _mean(self, total: Optional[Tensor]) -> Tensor:
+    def _weighted_mean(self, total: Optional[Tensor]) -> Tensor:
         if total is None:
             raise ValueError(_NO_MEMBER)
-        return total / self.num_members
+        if self._weights is None:
+            return total / self.num_members
+        weights = self._weights.sum
+        return total / (weights.unsqueeze(-1) if total.dim() > weights.dim() else weights)
+
+
+class _Weights:
+    """Sum of the members' weights, divided by the largest so far: logarithms may be any."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.sum = torch.zeros_like(like)
+        # the logarithms of long outputs are large; finite, as all weights may be zero
+        self._log_scale = torch.full_like(like, _LEAST, dtype=torch.float64)
+
+    def add(self, log_weight: Tensor) -> Tuple[Tensor, Tensor]:
+        """Factors ``[N, 1]`` of what was summed before and of the next member."""
+        log_weight = log_weight.detach().double().clamp(min=_LEAST)
+        scale = torch.maximum(self._log_scale, log_weight)
+        decay, gain = (
+            (log - scale).exp().to(self.sum.dtype) for log in (self._log_scale, log_weight)
+        )
+        self.sum = self.sum * decay + gain
+        self._log_scale = scale
+        return decay.reshape(-1, 1), gain.reshape(-1, 1)
 
 
 @row_function(compilable=True)
-def _add_member(prob_sum: Tensor, log_prob_sum: Tensor, log_probs: Tensor) -> Tensor:
-    """Entropy ``[N]`` of a member, which is added to the sums, all ``[N, K]``."""
+def _add_member(
+    prob_sum: Tensor,
+    log_prob_sum: Tensor,
+    log_probs: Tensor,
+    decay: Optional[Tensor] = None,
+    gain: Optional[Tensor] = None,
+) -> Tensor:
+    """Entropy ``[N]`` of a member, which is added to the sums, all ``[N, K]``.
+
+    With weights: factors of the former sum and of the member, ``[N, 1]``.
+    """
     probs = log_probs.exp()
+    if decay is not None and gain is not None:
+        prob_sum *= decay
+        probs = probs * gain
     prob_sum += probs
     log_prob_sum += log_probs
     # the clamp makes 0 · ln 0 a zero
@@ -154,10 +224,13 @@ def _add_member(prob_sum: Tensor, log_prob_sum: Tensor, log_probs: Tensor) -> Te
 
 @row_function(compilable=True)
 def _entropy_and_rmi(
-    prob_sum: Tensor, log_prob_sum: Tensor, members: Tensor
+    prob_sum: Tensor, log_prob_sum: Tensor, weights: Tensor, members: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Entropy of the mean and RMI, ``[N]``, from sums ``[N, K]`` over ``members``, ``[N, 1]``."""
-    mean = prob_sum / members
+    """Entropy of the mean and RMI, ``[N]``, from sums ``[N, K]``.
+
+    What they are to be divided by, ``[N, 1]``: the sum of weights, the number of members.
+    """
+    mean = prob_sum / weights
     log_mean = mean.log().clamp(min=torch.finfo(mean.dtype).min)
     # a class that no member gives anything counts nothing
     gap = torch.where(mean > 0, log_mean - log_prob_sum / members, torch.zeros_like(mean))

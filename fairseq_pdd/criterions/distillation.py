@@ -12,6 +12,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from ..core import dirichlet_measures
@@ -101,27 +102,37 @@ class DistillationCriterion(FairseqCriterion):
         }
         if self.log_measures or not model.training:
             log["measured_tokens"] = labels.numel()
-            log.update(self._measure_sums(logits.detach(), teacher))
+            of_teacher = self._teacher_values(logits.size(-1), teacher)
+            of_student = self._student_values(logits.detach())
+            log.update({f"teacher_{name}": v.sum() for name, v in of_teacher.items()})
+            log.update({f"student_{name}": v.sum() for name, v in of_student.items()})
+            if not model.training:
+                log.update(_correlation_sums(of_teacher, of_student))
         return (loss if reduce else losses), sample_size, log
 
-    def _measure_sums(self, logits: Tensor, teacher: TeacherStatistics) -> Dict[str, Tensor]:
-        sums = {f"teacher_{name}": v for name, v in teacher.measures()._asdict().items()}
+    def _teacher_values(self, num_classes: int, teacher: TeacherStatistics) -> Dict[str, Tensor]:
+        """What is logged of the teacher by name, of each token, ``[N]``."""
         # λ is 0 where members agree to the last bit; a mean of logarithms needs the least λ
         # that float32 members can tell from 0
-        floor = 2 * torch.finfo(torch.float32).eps / (logits.size(-1) - 1)
-        sums["teacher_log_precision"] = -teacher.inverse_precision.clamp(min=floor).log()
+        floor = 2 * torch.finfo(torch.float32).eps / (num_classes - 1)
+        log_precision = -teacher.inverse_precision.clamp(min=floor).log()
+        return {**teacher.measures()._asdict(), "log_precision": log_precision}
+
+    def _student_values(self, logits: Tensor) -> Dict[str, Tensor]:
+        """The same of the student, as far as it has it."""
         measures = dirichlet_measures(logits)
         if self.offset is None:
-            sums["student_total"] = measures.total
-        else:
-            sums.update({f"student_{name}": v for name, v in measures._asdict().items()})
-            sums["student_log_precision"] = logits.float().logsumexp(-1)
-        return {name: values.sum() for name, values in sums.items()}
+            return {"total": measures.total}
+        return {**measures._asdict(), "log_precision": logits.float().logsumexp(-1)}
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
         """Log means over all workers: ``nll_loss`` and ``ppl`` as fairseq does (base 2), the
         loss, all measures and the log-precisions in nats.
+
+        In validation also ``spearman_<measure>``, how student and teacher agree on which tokens
+        are uncertain: the rank correlation over the tokens of a batch, averaged over batches
+        with the tokens as weights.
         """
 
         def total(key: str) -> float:
@@ -136,11 +147,30 @@ class DistillationCriterion(FairseqCriterion):
             names = {key for log in logging_outputs for key in log}
             for name in sorted(n for n in names if n.startswith(("teacher_", "student_"))):
                 metrics.log_scalar(name, total(name) / measured, measured, round=4)
+            for name in sorted(n for n in names if n.startswith("spearman_")):
+                correlated = total(f"tokens_of_{name}")
+                if correlated > 0:
+                    metrics.log_scalar(name, total(name) / correlated, correlated, round=4)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         """All logged values are sums."""
         return True
+
+
+def _correlation_sums(teacher: Dict[str, Tensor], student: Dict[str, Tensor]) -> Dict[str, float]:
+    """Spearman correlation of each value over a batch's tokens, times the number of tokens.
+
+    That number stands beside it; both are 0 where one side is constant, and has no correlation.
+    """
+    sums: Dict[str, float] = {}
+    for name, values in student.items():
+        pair = torch.stack([teacher[name].float(), values.float()]).cpu().numpy()
+        defined = bool((pair.min(axis=1) < pair.max(axis=1)).all())
+        tokens = pair.shape[1] if defined else 0
+        sums[f"tokens_of_spearman_{name}"] = tokens
+        sums[f"spearman_{name}"] = tokens * spearmanr(*pair).statistic if defined else 0.0
+    return sums
 
 
 def _non_finite_loss(

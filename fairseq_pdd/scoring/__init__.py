@@ -1,7 +1,7 @@
 """Hypotheses → measures → records, for Prior Networks, ensembles and single models alike."""
 
 from .hypotheses import SEQUENCE_FIELDS, TOKEN_FIELDS, HypothesisScorer
-from .records import JsonLinesWriter, StdoutWriter, make_record
+from .records import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
 
 __all__ = [
     "SEQUENCE_FIELDS",
@@ -9,5 +9,6 @@ __all__ = [
     "HypothesisScorer",
     "JsonLinesWriter",
     "StdoutWriter",
+    "StreamWriter",
     "make_record",
 ]

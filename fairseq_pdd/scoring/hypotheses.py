@@ -2,11 +2,13 @@
 
 import math
 from copy import copy
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..core import (
     EnsembleStatistics,
@@ -24,13 +26,47 @@ _SINGLE_MODEL_FIELDS = ("total", "score")
 # bounds the [tokens, K] tensors of one pass; 256 MiB in float32
 _MAX_ELEMENTS = 1 << 26
 
+Columns = Dict[str, Optional[List[float]]]
+"""Values of each token of an output by :data:`TOKEN_FIELDS`."""
+
+
+class _Batch(NamedTuple):
+    """Outputs that are scored in one pass: n of them, N tokens together."""
+
+    sources: Tensor
+    """Position of each output's source, ``[n]``."""
+    previous: Tensor
+    """Input of the decoder, ``[n, L]``."""
+    mask: Tensor
+    """Which positions hold a token, ``[n, L]``."""
+    labels: Tensor
+    """The tokens, ``[N]``."""
+
+
+class _Values(NamedTuple):
+    """What is said of each token of a batch, ``[N]``."""
+
+    measures: UncertaintyMeasures
+    log_mean: Tensor
+    """ln of the token's probability."""
+    mean_log: Tensor
+    """Expected ln of its probability."""
+
+    def by_field(self) -> Tensor:
+        """``[fields, N]`` in the order of :data:`TOKEN_FIELDS`."""
+        joint = (-self.log_mean, self.log_mean - self.mean_log)
+        return torch.stack([*self.measures, *(value.to(self.measures.total) for value in joint)])
+
 
 class HypothesisScorer:
     """Scores outputs of one model or an ensemble.
 
     * One model read as a Prior Network (``dirichlet_offset`` given): measures of its Dirichlet.
-    * Several models: measures of the ensemble; sequences combine as a product of expectations
-      (PrEx), averaging the members' token probabilities at each step.
+    * Several models: measures of the ensemble, combined in two ways. As a product of
+      expectations (PrEx), which is how fairseq decodes, the members' token probabilities are
+      averaged at each step; as an expectation of products (ExPr), ``P(y|x) = mean_m P_m(y|x)``,
+      each member is weighted by its posterior ``∝ P_m(y_<l|x)``. See
+      :class:`~fairseq_pdd.core.EnsembleStatistics` for the measures then.
     * One ordinary model: total uncertainty and score only.
 
     Args:
@@ -75,7 +111,7 @@ class HypothesisScorer:
             in nats: ``token`` holds lists of L values, ``sequence`` their means (length includes
             end-of-sequence), for each of :data:`TOKEN_FIELDS`. ``score`` is ``-ln P``,
             ``rmi_score`` the joint estimate of reverse mutual information; ``None`` where the
-            model has no such measure.
+            model has no such measure. An ensemble has the same once more as ``"expr"``.
         """
         flat = [(b, tokens) for b, outputs in enumerate(hypotheses) for tokens in outputs]
         # neighbours in length share a pass, so little of it is padding
@@ -84,11 +120,10 @@ class HypothesisScorer:
         scored: List[Dict[str, Any]] = [{}] * len(flat)
         for group in self._groups([len(flat[i][1]) for i in order]):
             indices = [order[i] for i in group]
-            values = self._token_values(
-                encoder_outs, [flat[i][0] for i in indices], [flat[i][1] for i in indices]
-            )
-            for i, columns in zip(indices, values):
-                scored[i] = _summarise(columns)
+            batch = self._batch([flat[i] for i in indices])
+            readings = self._readings(encoder_outs, batch)
+            for i, columns in zip(indices, self._columns(readings, batch)):
+                scored[i] = _record(columns)
         results = iter(scored)
         return [[next(results) for _ in outputs] for outputs in hypotheses]
 
@@ -112,51 +147,70 @@ class HypothesisScorer:
         model.eval()
         return model.encoder.forward_torchscript(sample["net_input"])
 
-    def _token_values(
-        self, encoder_outs: Sequence[Any], sources: Sequence[int], outputs: Sequence[Tensor]
-    ) -> List[Dict[str, Optional[List[float]]]]:
-        """For each output its columns of values, one for each of :data:`TOKEN_FIELDS`."""
-        device = outputs[0].device
-        length = max(len(tokens) for tokens in outputs)
-        target = torch.full((len(outputs), length), self.pad, dtype=torch.long, device=device)
-        for row, tokens in zip(target, outputs):
-            row[: len(tokens)] = tokens
-        previous = torch.cat([torch.full_like(target[:, :1], self.eos), target[:, :-1]], dim=1)
+    def _batch(self, outputs: Sequence[Tuple[int, Tensor]]) -> _Batch:
+        device = outputs[0][1].device
+        lengths = torch.tensor([len(tokens) for _, tokens in outputs], device=device)
+        target = pad_sequence([tokens for _, tokens in outputs], True, self.pad).long()
         # not `target != pad`: sampling may emit the padding symbol inside an output
-        lengths = torch.tensor([len(tokens) for tokens in outputs], device=device)
-        mask = torch.arange(length, device=device) < lengths.unsqueeze(1)
-        index = torch.tensor(sources, device=device)
-        labels = target[mask]
+        mask = torch.arange(target.size(1), device=device) < lengths.unsqueeze(1)
+        return _Batch(
+            sources=torch.tensor([source for source, _ in outputs], device=device),
+            previous=torch.cat([torch.full_like(target[:, :1], self.eos), target[:, :-1]], dim=1),
+            mask=mask,
+            labels=target[mask],
+        )
 
-        statistics = EnsembleStatistics()
-        for model, encoder_out in zip(self.models, encoder_outs):
-            # a copy, as fconv reorders in place
-            encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), index)
-            net_output = model.decoder(previous, encoder_out=encoder_out)
-            if self.dirichlet_offset is not None:
-                logits = net_output[0][mask].float()
-            else:
-                log_probs = model.get_normalized_probs(net_output, log_probs=True)
-                statistics.update(log_probs[mask])
+    def _readings(self, encoder_outs: Sequence[Any], batch: _Batch) -> List[_Values]:
+        """Values of all tokens; of an ensemble by PrEx and by ExPr."""
+        decoded = (self._decode(*each, batch) for each in zip(self.models, encoder_outs))
         if self.dirichlet_offset is not None:
+            (net_output,) = decoded
+            logits = net_output[0].squeeze(0).float()
             measures = dirichlet_measures(logits, self.dirichlet_offset)
-            log_mean, mean_log = expected_log_probs(logits, labels, self.dirichlet_offset)
-        else:
-            measures = statistics.measures()
-            gather = labels.unsqueeze(-1)
-            log_mean = statistics.mean_probs.gather(-1, gather).squeeze(-1).log()
-            mean_log = statistics.mean_log_probs.gather(-1, gather).squeeze(-1)
+            joint = expected_log_probs(logits, batch.labels, self.dirichlet_offset)
+            return [_Values(measures, *joint)]
+        prex, expr = EnsembleStatistics(), EnsembleStatistics()
+        of_members, of_prefixes = [], []
+        for model, net_output in zip(self.models, decoded):
+            log_probs = model.get_normalized_probs(net_output, log_probs=True).squeeze(0)
+            chosen = log_probs.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1).double()
+            of_members.append(chosen)
+            of_prefixes.append(_before(chosen, batch.mask))
+            prex.update(log_probs)
+            if len(self.models) > 1:
+                expr.update(log_probs, of_prefixes[-1])
+        members, prefixes = torch.stack(of_members), torch.stack(of_prefixes)
+        mean_log = members.mean(0)
+        log_mean = members.logsumexp(0) - math.log(len(members))
+        readings = [_Values(prex.measures(), log_mean, mean_log)]
+        if len(self.models) > 1:
+            log_mean = (prefixes + members).logsumexp(0) - prefixes.logsumexp(0)
+            readings.append(_Values(expr.measures(), log_mean, mean_log))
+        return readings
+
+    @staticmethod
+    def _decode(model: BaseFairseqModel, encoder_out: Any, batch: _Batch) -> Tuple[Any, ...]:
+        """The decoder's output; first in it ``[1, N, K]``, the tokens' rows."""
+        # a copy, as fconv reorders in place
+        encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), batch.sources)
+        net_output = model.decoder(batch.previous, encoder_out=encoder_out)
+        return (net_output[0][batch.mask].unsqueeze(0), *net_output[1:])
+
+    def _columns(self, readings: Sequence[_Values], batch: _Batch) -> List[List[Columns]]:
+        """For each output its columns by each reading."""
         # one transfer from the device for all values
-        values = torch.stack([*measures, -log_mean, log_mean - mean_log]).cpu().tolist()
-        columns: List[Dict[str, Optional[List[float]]]] = []
-        start = 0
-        for tokens in outputs:
-            stop = start + len(tokens)
+        values = torch.stack([reading.by_field() for reading in readings]).cpu().tolist()
+        columns, start = [], 0
+        for length in batch.mask.sum(1).tolist():
+            stop = start + length
             columns.append(
-                {
-                    name: values[i][start:stop] if self._has(name) else None
-                    for i, name in enumerate(TOKEN_FIELDS)
-                }
+                [
+                    {
+                        name: column[start:stop] if self._has(name) else None
+                        for name, column in zip(TOKEN_FIELDS, reading)
+                    }
+                    for reading in values
+                ]
             )
             start = stop
         return columns
@@ -166,7 +220,20 @@ class HypothesisScorer:
         return name in _SINGLE_MODEL_FIELDS or not single
 
 
-def _summarise(columns: Dict[str, Optional[List[float]]]) -> Dict[str, Any]:
+def _before(log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Log-probability of what stands before each token, ``[N]``, from those of tokens ``[N]``."""
+    padded = log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs)
+    return F.pad(padded.cumsum(1), (1, -1))[mask]
+
+
+def _record(columns: Sequence[Columns]) -> Dict[str, Any]:
+    record = _summarise(columns[0])
+    if len(columns) > 1:
+        record["expr"] = _summarise(columns[1])
+    return record
+
+
+def _summarise(columns: Columns) -> Dict[str, Any]:
     scores = columns["score"]
     assert scores is not None
     return {

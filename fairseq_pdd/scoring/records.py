@@ -58,6 +58,17 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def _open(path: str, file: str) -> TextIO:
+    """Open ``file``, which is or becomes ``path``."""
+    if os.path.isdir(path):
+        raise UsageError(f"cannot write {path}: it is a folder; give a file in it")
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        return open(file, "w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error}") from error
+
+
 class JsonLinesWriter:
     """Writes records to a file that appears under its name only when complete.
 
@@ -70,13 +81,7 @@ class JsonLinesWriter:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        if os.path.isdir(path):
-            raise UsageError(f"cannot write {path}: it is a folder; give a file in it")
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            self._stream: TextIO = open(path + PARTIAL_SUFFIX, "w", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error}") from error
+        self._stream = _open(path, path + PARTIAL_SUFFIX)
 
     def write(self, record: Dict[str, Any]) -> None:
         """Append one record."""
@@ -102,6 +107,27 @@ class JsonLinesWriter:
             self.close()
         else:
             self._stream.close()
+
+
+class StreamWriter:
+    """Writes records to a file at once, for a run whose end nobody tells.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._stream = _open(path, path)
+
+    def write(self, record: Dict[str, Any]) -> None:
+        """Append one record, for others to read."""
+        self._stream.write(dumps(record) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
 
 
 class StdoutWriter:

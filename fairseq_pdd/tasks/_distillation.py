@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..models.prior_network import mark_prior_network, prior_network_offset, require_logits
 from ..scoring import HypothesisScorer
 from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
-from ._output import UncertaintyOutput
+from ._output import LineNumbers, UncertaintyOutput
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ class DistillationConfig(FairseqDataclass):
     uncertainty_path: Optional[str] = field(
         default=None,
         metadata={
-            "help": "fairseq-generate: file for the uncertainty of each hypothesis, JSON lines; "
-            "by default uncertainty-<subset>.jsonl under --results-path, or U-<id> lines on "
-            "standard output"
+            "help": "file for the uncertainty of each hypothesis of fairseq-generate or "
+            "fairseq-interactive, JSON lines; by default U-<id> lines on standard output or, with "
+            "fairseq-generate --results-path, uncertainty-<subset>.jsonl there"
         },
     )
     measures_dirichlet: ChoiceEnum(["unshifted", "shifted"]) = field(  # type: ignore[valid-type]
@@ -125,6 +125,7 @@ class DistillationTaskMixin(_Task):
         self._loaded_state: Optional[Dict[str, Any]] = None
         self._validating = False
         self._output: Optional[UncertaintyOutput] = None
+        self._lines: Optional[LineNumbers] = None
         self._decoders: Dict[str, Any] = {}
 
     # training
@@ -248,7 +249,9 @@ class DistillationTaskMixin(_Task):
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Return fairseq's iterator; for the subset of fairseq-generate also prepare its output."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if self.teacher is None and dataset is self.datasets.get(self.cfg.gen_subset):
+        if self._lines is not None:
+            self._lines.announce(dataset, iterator.frozen_batches)
+        elif self.teacher is None and dataset is self.datasets.get(self.cfg.gen_subset):
             batches = iterator.frozen_batches
             self._report_left_out(len(dataset), sum(map(len, batches)))
             shard = batches[iterator.shard_id :: iterator.num_shards]
@@ -300,6 +303,14 @@ class DistillationTaskMixin(_Task):
         self._decoders["bpe"] = super().build_bpe(args)
         return self._decoders["bpe"]
 
+    def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
+        """Encode lines read by fairseq-interactive, and prepare the output of their hypotheses."""
+        if self._lines is None:
+            self._lines = LineNumbers()
+            self._output = self._open_output(expected=None)
+        self._lines.read(len(lines))
+        return super().get_interactive_tokens_and_lengths(lines, encode_fn)
+
     def inference_step(
         self,
         generator: Any,
@@ -307,39 +318,45 @@ class DistillationTaskMixin(_Task):
         sample: Dict[str, Any],
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
+        nbest: Optional[int] = None,
     ) -> List[List[Dict[str, Any]]]:
         """Generate, then attach ``hypo["uncertainty"]`` to every hypothesis.
 
-        In fairseq-generate only those of the n-best list, as no others leave it. For what is
-        attached see :meth:`fairseq_pdd.scoring.HypothesisScorer.score`.
+        With ``nbest`` only to the first ones of each sentence, as in fairseq's commands, which
+        no others leave. For what is attached see
+        :meth:`fairseq_pdd.scoring.HypothesisScorer.score`.
         """
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
         if self._validating:
             return hypotheses
-        nbest = None if self._output is None else self.cfg.nbest
+        if self._output is not None:
+            nbest = self.cfg.nbest
         scored = [hypos[:nbest] for hypos in hypotheses]
-        scores = self._scorer(models).score(
+        scores = self.hypothesis_scorer(models).score(
             sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored]
         )
         for hypos, values in zip(scored, scores):
             for hypo, value in zip(hypos, values):
                 hypo["uncertainty"] = value
         if self._output is not None:
+            if self._lines is not None:
+                sample = {**sample, "id": self._lines.of_next_batch()}
             self._output.write(sample, scored, generator)
         return hypotheses
 
-    def _scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
+    def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
+        """What scores outputs of one model or an ensemble, by its kind and the options."""
         offset = prior_network_offset(models[0]) if len(models) == 1 else None
         if offset is not None and str(self.cfg.measures_dirichlet) == "unshifted":
             offset = 0.0
         dictionary = self.target_dictionary
         return HypothesisScorer(models, dictionary.pad(), dictionary.eos(), offset)
 
-    def _open_output(self, expected: int) -> UncertaintyOutput:
+    def _open_output(self, expected: Optional[int]) -> UncertaintyOutput:
         path = self.cfg.uncertainty_path
-        if path is None and self.cfg.results_path is not None:
+        if path is None and expected is not None and self.cfg.results_path is not None:
             path = os.path.join(self.cfg.results_path, f"uncertainty-{self.cfg.gen_subset}.jsonl")
         return UncertaintyOutput(
             path=path,

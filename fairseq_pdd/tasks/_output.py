@@ -1,13 +1,14 @@
-"""From hypotheses of fairseq-generate to records with text."""
+"""From hypotheses of fairseq-generate and fairseq-interactive to records with text."""
 
 import logging
-from typing import Any, Dict, List, Optional, Sequence, Union
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Sequence, Union
 
 from fairseq import utils
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, FairseqDataset
 from torch import Tensor
 
-from ..scoring import JsonLinesWriter, StdoutWriter, make_record
+from ..scoring import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class UncertaintyOutput:
     Args:
         path: file for the records, ``None`` for standard output.
         silent: write nothing (``--quiet`` without a file).
-        expected: number of sentences that the run will translate.
+        expected: number of sentences that the run will translate, ``None`` if nobody knows.
         source_dictionary: dictionary of the source; ``None`` where the source is no text.
         target_dictionary: dictionary of the target.
         post_process: fairseq's ``--post-process``.
@@ -31,7 +32,7 @@ class UncertaintyOutput:
         self,
         path: Optional[str],
         silent: bool,
-        expected: int,
+        expected: Optional[int],
         source_dictionary: Optional[Dictionary],
         target_dictionary: Dictionary,
         post_process: Optional[str],
@@ -40,9 +41,13 @@ class UncertaintyOutput:
         self.path, self.remaining = path, expected
         self.source_dictionary, self.target_dictionary = source_dictionary, target_dictionary
         self.post_process, self.decoders = post_process, decoders
-        self._writer: Optional[Union[JsonLinesWriter, StdoutWriter]] = None
-        if not silent:
-            self._writer = StdoutWriter() if path is None else JsonLinesWriter(path)
+        self._writer: Optional[Union[JsonLinesWriter, StreamWriter, StdoutWriter]] = None
+        if silent:
+            return
+        if path is None:
+            self._writer = StdoutWriter()
+        else:
+            self._writer = StreamWriter(path) if expected is None else JsonLinesWriter(path)
 
     def write(
         self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
@@ -73,6 +78,8 @@ class UncertaintyOutput:
                         scores=hypo["uncertainty"],
                     )
                 )
+        if self.remaining is None:
+            return
         self.remaining -= len(hypotheses)
         if self.remaining <= 0:
             self._writer.close()
@@ -93,3 +100,28 @@ class UncertaintyOutput:
             if self.decoders.get(name) is not None:
                 text = self.decoders[name].decode(text)
         return text
+
+
+class LineNumbers:
+    """Numbers of the sentences of fairseq-interactive, whose batches come without them."""
+
+    def __init__(self) -> None:
+        self._first = self._next = 0
+        self._batches: Deque[Tensor] = deque()
+
+    def read(self, lines: int) -> None:
+        """Count a buffer of lines that was read; its batches follow."""
+        self._first = self._next
+        self._next += lines
+
+    def announce(self, dataset: FairseqDataset, batches: Sequence[Sequence[int]]) -> None:
+        """Take note of the batches that the task will get next."""
+        self._batches.clear()
+        for batch in batches:
+            # collated as the task will see it: sorted by length
+            ids = dataset.collater([dataset[i] for i in batch])["id"]
+            self._batches.append(ids + self._first)
+
+    def of_next_batch(self) -> Tensor:
+        """Numbers of the sentences of the next batch, ``[B]``."""
+        return self._batches.popleft()

@@ -55,6 +55,7 @@ def test_report(report):
         "The loss",
         "The online teacher",
         "A training step",
+        "fairseq-generate with and without uncertainty",
         "Assessment",
     ]
     for section in sections.values():
@@ -101,6 +102,16 @@ def test_assessment(report):
         "reading the out-of-domain file",
     ]
     assert all(number(row[2]) >= 0 for row in table[2:])
+
+
+def test_generate(report):
+    (table,) = tables(report)["fairseq-generate with and without uncertainty"]
+    rows = table[2:]
+    assert [row[:2] for row in rows] == [
+        ["Prior Network", "1"], ["Prior Network", "2"],
+        ["ensemble of 2", "1"], ["ensemble of 2", "2"],
+    ]  # fmt: skip
+    assert all(number(cell) > 0 for row in rows for cell in row[2:])
 
 
 def test_textbook_means_the_same():

@@ -180,6 +180,25 @@ def ensemble_measures(probs: Tensor) -> dict:
     }
 
 
+def weighted_ensemble_measures(probs: Tensor, weights: Tensor) -> dict:
+    """The same where members ``[M, K]`` speak with weights ``[M]`` of sum 1 and are compared
+    with members of equal weights.
+    """
+    p = probs.double()
+    mean = weights @ p
+
+    def kl(q: Tensor, r: Tensor) -> Tensor:
+        return (torch.xlogy(q, q) - torch.xlogy(q, r)).sum(-1)
+
+    return {
+        "total": -torch.xlogy(mean, mean).sum(),
+        "data": -(weights * torch.xlogy(p, p).sum(-1)).sum(),
+        "mutual_information": sum(w * kl(q, mean) for w, q in zip(weights, p)),
+        "epkl": sum(w * kl(q, r) for w, q in zip(weights, p) for r in p) / len(p),
+        "rmi": sum(kl(mean, r) for r in p) / len(p),
+    }
+
+
 def reverse_kl_float64(logits: Tensor, mean: Tensor, lam: Tensor, offset: float = 1.0) -> Tensor:
     """lambda * KL(Dir(alpha) || Dir(beta + offset)) by torch.distributions, lambda > 0."""
     alpha = logits.double().exp() + offset

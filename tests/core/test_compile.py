@@ -8,6 +8,7 @@ import torch
 from inputs import members, student_and_teacher
 
 from fairseq_pdd.core import (
+    EnsembleStatistics,
     _compile,
     _rowwise,
     dirichlet_measures,
@@ -197,3 +198,16 @@ def test_statistics_compile_once_for_any_number_of_members(compiling, eager):
             assert torch.allclose(a, b, rtol=1e-5, atol=2e-6)
         graphs = graphs or counters["stats"]["unique_graphs"]
     assert counters["stats"]["unique_graphs"] == graphs == 2
+
+
+def test_weighted_statistics_compile_too(compiling, eager):
+    log_probs, log_weights = members(3, 6, 70), torch.randn(3, 6) * 5
+
+    def measures():
+        result = EnsembleStatistics()
+        for member, weight in zip(log_probs, log_weights):
+            result.update(member, weight)
+        return result.measures()
+
+    for ours, expected in zip(measures(), eager(measures)):
+        assert torch.allclose(ours, expected, rtol=1e-5, atol=2e-6)

@@ -92,11 +92,89 @@ def test_identities(seed, m, k, scale, spread):
     assert torch.allclose(ours.epkl, ours.mutual_information + ours.rmi, rtol=1e-6)
 
 
+def weighted(log_probs, log_weights):
+    result = EnsembleStatistics()
+    for member, weight in zip(log_probs, log_weights):
+        result.update(member, weight)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_weighted_measures_are_those_of_their_definitions(dtype, scale):
+    """The member that is compared with keeps its weight of 1/M."""
+    log_probs, log_weights = members(4, 3, 20, dtype=dtype), torch.randn(4, 3, dtype=dtype) * scale
+    ours = weighted(log_probs, log_weights)
+    for row in range(3):
+        truth = reference.weighted_ensemble_measures(
+            log_probs[:, row].exp(), log_weights[:, row].double().softmax(0)
+        )
+        for name in NAMES:
+            value = float(getattr(ours, name)[row])
+            tolerance = {"rel": 2e-5, "abs": 2e-6} if dtype == torch.float32 else {"rel": 1e-10}
+            assert value == pytest.approx(float(truth[name]), **tolerance), name
+        mean = log_weights[:, row].double().softmax(0) @ log_probs[:, row].double().exp()
+        assert torch.allclose(ours.mean_probs[row].double(), mean, rtol=1e-5)
+    assert torch.allclose(ours.mean_log_probs, log_probs.mean(0), rtol=1e-5)
+
+
+def test_weights_of_two_members_worked_by_hand():
+    """(0.8, 0.2) of weight 3 and (0.4, 0.6) of weight 1: the mean is (0.7, 0.3)."""
+    ours = weighted(
+        torch.tensor([[0.8, 0.2], [0.4, 0.6]]).double().log(), torch.tensor([3.0, 1.0]).log()
+    )
+    assert float(ours.mean_probs[0]) == pytest.approx(0.7)
+    assert float(ours.total) == pytest.approx(0.6108643021)
+    assert float(ours.data) == pytest.approx(0.75 * 0.5004024235 + 0.25 * 0.6730116670)
+    assert float(ours.rmi) == pytest.approx((0.0281675576 + 0.1837868974) / 2, rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    m=st.integers(1, 6),
+    k=st.integers(2, 30),
+    spread=st.floats(0, 30),
+    scale=st.floats(0, 1e6),
+)
+def test_identities_under_weights(seed, m, k, spread, scale):
+    generator = torch.Generator().manual_seed(seed)
+    log_probs = torch.log_softmax(torch.randn(m, k, generator=generator) * spread, dim=-1)
+    ours = weighted(log_probs, torch.randn(m, generator=generator) * scale).measures()
+    for name in NAMES:
+        assert getattr(ours, name) >= 0, name
+    assert torch.allclose(ours.total, ours.data + ours.mutual_information, rtol=1e-6)
+    assert torch.allclose(ours.epkl, ours.mutual_information + ours.rmi, rtol=1e-6)
+
+
+@pytest.mark.parametrize("log_weight", [0.0, -1e30, 1e30, float("-inf")])
+def test_equal_weights_are_none(log_weight):
+    log_probs = members(4, 3, 20)
+    ours = weighted(log_probs, torch.full((4, 3), log_weight))
+    assert torch.allclose(ours.mean_probs, statistics(log_probs).mean_probs, rtol=1e-6)
+    for a, b in zip(ours.measures(), statistics(log_probs).measures()):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_members_without_weight_are_compared_with_only():
+    log_probs = members(3, 20)
+    log_weights = torch.tensor([float("-inf"), 0.0, float("-inf")])
+    ours = weighted(log_probs, log_weights)
+    assert torch.allclose(ours.mean_probs, log_probs[1].exp())
+    assert ours.mutual_information == 0
+    kl = [(log_probs[1].exp() * (log_probs[1] - other)).sum() for other in log_probs]
+    assert torch.allclose(ours.rmi, sum(kl) / 3, rtol=1e-5)
+
+
 def test_order_of_members_does_not_matter():
     log_probs = members(5, 3, 20)
     ours, other = statistics(log_probs), statistics(log_probs.flip(0))
     assert torch.allclose(ours.mean_probs, other.mean_probs, rtol=1e-6)
     assert torch.allclose(ours.inverse_precision, other.inverse_precision, rtol=1e-5)
+    for a, b in zip(ours.measures(), other.measures()):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(5, 3) * 100
+    ours, other = weighted(log_probs, weights), weighted(log_probs.flip(0), weights.flip(0))
     for a, b in zip(ours.measures(), other.measures()):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -193,6 +271,13 @@ def test_bad_use_is_named():
         _ = EnsembleStatistics().mean_probs
     with pytest.raises(ValueError, match=r"member 2 .* \(3, 5\), the members before \(3, 6\)"):
         statistics([members(3, 6), members(3, 6), members(3, 5)])
+    with pytest.raises(ValueError, match="log_weight must have the shape"):
+        EnsembleStatistics().update(members(3, 5), torch.zeros(5))
+    for first, second in ((None, torch.zeros(3)), (torch.zeros(3), None)):
+        ours = EnsembleStatistics()
+        ours.update(members(3, 5), first)
+        with pytest.raises(ValueError, match="either all members have a weight or none has"):
+            ours.update(members(3, 5), second)
     with pytest.raises(ValueError, match="log_probs must be floating point"):
         statistics(torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="log_probs need at least two classes"):

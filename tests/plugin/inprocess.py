@@ -63,6 +63,22 @@ def generate(data: Path, path: Any, *args: Any) -> List[str]:
     return stdout.getvalue().splitlines()
 
 
+def interactive(data: Path, path: Any, file: Path, *args: Any) -> List[str]:
+    """``fairseq-interactive`` with the lines of a file; returns what it printed."""
+    from fairseq_cli.interactive import main
+
+    argv = [
+        data, "--cpu", "--task", "distill_translation", "--path", path, "--beam", 3,
+        "--input", file, *args,
+    ]  # fmt: skip
+    parser = options.get_interactive_generation_parser()
+    parsed = options.parse_args_and_arch(parser, [str(arg) for arg in argv])
+    stdout = io.StringIO()
+    with redirect_stdout(stdout):
+        main(convert_namespace_to_omegaconf(parsed))
+    return stdout.getvalue().splitlines()
+
+
 def task_for(data: Path, *args: Any) -> Any:
     """A ``distill_translation`` task that trains."""
     cfg = training_config(data, "unused", "--task", "distill_translation", *args)

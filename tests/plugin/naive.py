@@ -126,6 +126,28 @@ def ensemble_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, floa
     return values
 
 
+def expr_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, float]]:
+    """The same by ExPr: a member weighs what it gave to the tokens before, its rival 1/M."""
+    values, said = [], torch.ones(len(logits), dtype=torch.float64)
+    for step, label in enumerate(target):
+        probs = torch.stack([z[step].softmax(-1) for z in logits])
+        weights = said / said.sum()
+        mean, mean_log = weights @ probs, probs.log().mean(0)
+        total = -(mean * mean.log()).sum()
+        data = -(weights * (probs * probs.log()).sum(-1)).sum()
+        pairs = [w * (p * (p / q).log()).sum() for w, p in zip(weights, probs) for q in probs]
+        measures = {
+            "total": total.item(),
+            "data": data.item(),
+            "mutual_information": (total - data).item(),
+            "epkl": (torch.stack(pairs).sum() / len(logits)).item(),
+            "rmi": (mean * (mean.log() - mean_log)).sum().item(),
+        }
+        values.append({**measures, **_joint(mean[label].log(), mean_log[label])})
+        said = said * probs[:, label]
+    return values
+
+
 def _joint(log_mean: Tensor, mean_log: Tensor) -> Dict[str, float]:
     return {"score": -log_mean.item(), "rmi_score": (log_mean - mean_log).item()}
 

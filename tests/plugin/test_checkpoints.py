@@ -167,5 +167,18 @@ def test_fairseq_validate(workspace):
     )  # fmt: skip
     values = json.loads(result.stdout[result.stdout.rindex("{") :])
     logged = json.loads(workspace.log("pd_send2").split("| valid | ")[-1].splitlines()[0])
-    for key in ("loss", "ppl", "teacher_rmi", "student_rmi"):
+    for key in ("loss", "ppl", "teacher_rmi", "student_rmi", "spearman_rmi"):
         assert float(values[f"valid_{key}"]) == pytest.approx(float(logged[f"valid_{key}"]), 1e-3)
+    assert 0 < float(values["valid_spearman_rmi"]) <= 1
+
+
+def test_fairseq_validate_without_a_teacher_says_what_to_do(workspace):
+    result = commands.run(
+        "fairseq-validate", workspace.data, "--user-dir", commands.USER_DIR, "--cpu",
+        "--task", "distill_translation", "--path", workspace.pd_send2, "--max-tokens", 600,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (error,) = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert "needs an ensemble: give its checkpoints with --teacher-paths" in error

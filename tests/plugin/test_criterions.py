@@ -10,6 +10,7 @@ from fairseq.logging import metrics
 from inprocess import batch, build, load, task_for
 from torch import Tensor
 
+from fairseq_pdd.core import EnsembleStatistics, UncertaintyMeasures, dirichlet_measures
 from fairseq_pdd.teacher import EnsembleTeacher
 
 CRITERIONS = ("pd_send2", "send", "send2", "pd_send2_forward")
@@ -47,6 +48,11 @@ def summed(log: Dict[str, Any]) -> Dict[str, float]:
     return {k: float(v) for k, v in log.items()}
 
 
+def additive(log: Dict[str, Any]) -> Dict[str, float]:
+    """A rank correlation depends on the batch."""
+    return {k: v for k, v in summed(log).items() if "spearman" not in k}
+
+
 @pytest.mark.parametrize("offset", [1.0, 0.3])
 @pytest.mark.parametrize("name", CRITERIONS)
 def test_sums_equal_textbook_formulas(workspace, task, student, name, offset):
@@ -77,7 +83,7 @@ def test_a_padded_batch_is_the_sum_of_its_sentences(criterion, task, student):
     assert sample["target"].eq(1).any(), "nothing is padded"
     _, _, together = criterion(student, sample)
     alone = [criterion(student, batch(task, "valid", [i]))[2] for i in indices]
-    for key, value in summed(together).items():
+    for key, value in additive(together).items():
         assert value == pytest.approx(sum(float(log[key]) for log in alone), rel=1e-5), key
 
 
@@ -128,8 +134,56 @@ def test_workers_add_up(criterion, task, student):
 
     together, apart = reduced(range(9)), reduced(range(2), range(2, 9))
     assert together.keys() == apart.keys()
-    for key, value in together.items():
+    for key, value in additive(together).items():
         assert apart[key] == pytest.approx(value, rel=1e-3, abs=2e-4), key
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks of values, of which none are equal."""
+    return values.argsort().argsort().double()
+
+
+def test_rank_correlations_of_student_and_teacher(criterion, task, student):
+    """Of a batch by the textbook; of several, averaged by tokens."""
+    logs, expected, tokens = [], {}, []
+    for indices in (range(6), range(6, 20)):
+        sample = batch(task, "valid", indices)
+        logs.append(criterion(student, sample)[2])
+        tokens.append(sample["ntokens"])
+        mask = sample["target"].ne(naive.PAD)
+        teacher = task.teacher.statistics(sample, mask)
+        with torch.no_grad():
+            logits = student(**sample["net_input"])[0][mask]
+        theirs = {**teacher.measures()._asdict(), "log_precision": -teacher.inverse_precision.log()}
+        ours = {**dirichlet_measures(logits)._asdict(), "log_precision": logits.logsumexp(-1)}
+        for name in ours if criterion.offset is not None else ["total"]:
+            pair = torch.stack([ranks(theirs[name]), ranks(ours[name])])
+            expected.setdefault(name, []).append(torch.corrcoef(pair)[0, 1].item())
+    with metrics.aggregate(new_root=True) as meters:
+        task.reduce_metrics(logs, criterion)
+    values = {k: v for k, v in meters.get_smoothed_values().items() if "spearman" in k}
+    assert values.keys() == {f"spearman_{name}" for name in expected}
+    for name, (first, second) in expected.items():
+        assert -1 <= values[f"spearman_{name}"] <= 1
+        mean = (first * tokens[0] + second * tokens[1]) / sum(tokens)
+        assert values[f"spearman_{name}"] == pytest.approx(mean, abs=2e-4)
+
+
+def test_no_correlation_with_members_that_agree(workspace, task, student, monkeypatch):
+    member = task.teacher.members[0]
+    monkeypatch.setattr(task, "teacher", EnsembleTeacher([member], torch.float64))
+    criterion = criterion_of(workspace, task, "pd_send2")
+    monkeypatch.setattr(
+        EnsembleStatistics,
+        "measures",
+        lambda self: UncertaintyMeasures(*[torch.zeros(self.total.shape)] * 5),
+    )
+    log = criterion(student, batch(task, "valid", range(6)))[2]
+    with metrics.aggregate(new_root=True) as meters:
+        task.reduce_metrics([log], criterion)
+    values = meters.get_smoothed_values()
+    assert "student_rmi" in values
+    assert "spearman_rmi" not in values
 
 
 def test_means_are_in_nats_and_perplexity_that_of_the_target(criterion, task, student):
@@ -146,12 +200,16 @@ def test_means_are_in_nats_and_perplexity_that_of_the_target(criterion, task, st
     assert values["ppl"] == pytest.approx(math.exp(nll), rel=2e-3)
 
 
-def test_measures_are_left_out_where_the_task_says_so(workspace, task, student):
-    criterion = criterion_of(workspace, task, "pd_send2")
+def test_measures_are_left_out_where_the_task_says_so(workspace, task):
+    criterion, student = criterion_of(workspace, task, "pd_send2"), load(workspace.pd_send2)
     criterion.log_measures = False
     sample = batch(task, "valid", range(3))
     student.train()
     assert not any("teacher" in key for key in criterion(student, sample)[2])
+    criterion.log_measures = True
+    # of a training step the means are enough
+    assert not any("spearman" in key for key in criterion(student, sample)[2])
+    criterion.log_measures = False
     student.eval()
     assert any("teacher" in key for key in criterion(student, sample)[2])
 

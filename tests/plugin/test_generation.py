@@ -20,6 +20,7 @@ SCORES = ["score", "rmi_score"]
 FIELDS = [
     "id", "rank", "source", "reference", "hypothesis", "tokens", "log_prob", "sequence", "token",
 ]  # fmt: skip
+ENSEMBLES = ["ensemble", "ensemble_reference", "ensemble_sampling"]
 
 
 class Run(NamedTuple):
@@ -62,6 +63,7 @@ def generate(workspace, tmp_path_factory):
 def runs(workspace, generate):
     """The kinds of model and of search."""
     sampling = ("--sampling", "--nbest", 3, "--seed", 7, "--max-len-b", 12)
+    diverse = ("--diverse-beam-groups", 3, "--diverse-beam-strength", 0.5)
     commands = {
         "pd": (workspace.pd_send2, "--nbest", 2),
         "ensemble": (workspace.teachers, "--nbest", 2),
@@ -71,23 +73,38 @@ def runs(workspace, generate):
         "ensemble_reference": (workspace.teachers, "--score-reference"),
         "sampling": (workspace.pd_send2, *sampling),
         "lstm": (workspace.lstm,),
+        "diverse": (workspace.pd_send2, *diverse, "--nbest", 3),
+        "topk": (workspace.pd_send2, *sampling, "--sampling-topk", 5),
+        "ensemble_sampling": (workspace.teachers, *sampling, "--sampling-topp", 0.8),
+        "prefix": (workspace.teachers, "--prefix-size", 2),
     }
     return lambda name: generate(*commands[name])
 
 
-ALL = ["pd", "ensemble", "single", "send", "reference", "ensemble_reference", "sampling", "lstm"]
-WITH_MEASURES = ["pd", "ensemble", "reference", "ensemble_reference", "sampling"]
+# searches that change what fairseq prints as score: a penalty, a truncated distribution
+PENALISED = ["diverse", "topk", "ensemble_sampling"]
+PLAIN = [
+    "pd", "ensemble", "single", "send", "reference", "ensemble_reference", "sampling", "lstm",
+    "prefix",
+]  # fmt: skip
+ALL = PLAIN + PENALISED
+WITH_MEASURES = [name for name in ALL if name not in ("single", "send", "lstm")]
+NBEST = {"pd": 2, "ensemble": 2, **dict.fromkeys(("sampling", *PENALISED), 3)}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_one_record_for_each_hypothesis(runs, name):
     run = runs(name)
-    nbest = {"pd": 2, "ensemble": 2, "sampling": 3}.get(name, 1)
     ids = [(r["id"], r["rank"]) for r in run.records]
-    assert sorted(ids) == [(i, rank) for i in range(43) for rank in range(nbest)]
-    assert all(list(r) == FIELDS for r in run.records)
+    assert sorted(ids) == [(i, rank) for i in range(43) for rank in range(NBEST.get(name, 1))]
+    fields = [*FIELDS, "expr"] if name in (*ENSEMBLES, "prefix") else FIELDS
+    assert all(list(r) == fields for r in run.records)
     for record in run.records:
         assert list(record["sequence"]) == list(record["token"]) == MEASURES + SCORES
+        if "expr" in record:
+            assert list(record["expr"]) == ["log_prob", "sequence", "token"]
+            assert list(record["expr"]["sequence"]) == MEASURES + SCORES
+            assert list(record["expr"]["token"]) == MEASURES + SCORES
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -104,7 +121,7 @@ def test_texts_are_those_of_fairseqs_lines(runs, name):
         assert " ".join(words) == run.lines("H")[i][rank][1]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PLAIN)
 def test_log_prob_is_fairseqs_score(runs, name):
     run = runs(name)
     for record in run.records:
@@ -150,6 +167,19 @@ def test_a_single_ordinary_model_has_total_and_score_alone(runs, name):
             assert {key for key in values if values[key] is not None} == {"total", "score"}
 
 
+def test_expr_puts_the_same_distribution_on_the_first_token(runs):
+    for record in runs("ensemble").records:
+        for name, column in record["expr"]["token"].items():
+            assert column[0] == pytest.approx(record["token"][name][0], rel=1e-5, abs=1e-6)
+
+
+def test_outputs_begin_with_their_prefix(runs):
+    run = runs("prefix")
+    for record in run.records:
+        said, reference = record["hypothesis"].split(), record["reference"].split()
+        assert said[:2] == [w.replace("<<unk>>", "<unk>") for w in reference[:2]]
+
+
 def _rows(columns: Dict[str, List[float]]) -> List[Dict[str, float]]:
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
@@ -175,7 +205,7 @@ def pairs(workspace):
     return ids
 
 
-@pytest.mark.parametrize("name", ["pd", "reference", "sampling"])
+@pytest.mark.parametrize("name", ["pd", "reference", "sampling", "topk", "diverse"])
 def test_student_measures_are_those_of_its_own_decoding(workspace, runs, pairs, name):
     student = load(workspace.pd_send2)
     for record in runs(name).records[::5]:
@@ -184,13 +214,17 @@ def test_student_measures_are_those_of_its_own_decoding(workspace, runs, pairs, 
         _check(record, naive.student_scores(logits, target), MEASURES + SCORES)
 
 
-@pytest.mark.parametrize("name", ["ensemble", "ensemble_reference"])
+@pytest.mark.parametrize("name", [*ENSEMBLES, "prefix"])
 def test_ensemble_measures_are_those_of_members_run_apart(workspace, runs, pairs, name):
     members = [load(workspace.transformer), load(workspace.lstm)]
     for record in runs(name).records[::5]:
         source, target = pairs(record)
         logits = [naive.decode(member, source, target) for member in members]
         _check(record, naive.ensemble_scores(logits, target), MEASURES + SCORES)
+        expr = naive.expr_scores(logits, target)
+        _check(record["expr"], expr, MEASURES + SCORES)
+        log_prob = -sum(values["score"] for values in expr)
+        assert record["expr"]["log_prob"] == pytest.approx(log_prob, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["single", "send", "lstm"])

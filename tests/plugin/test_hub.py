@@ -1,14 +1,21 @@
-"""fairseq's Python interface returns the measures with the hypotheses."""
+"""From Python: fairseq's interface has the measures with the hypotheses, ours as plain values."""
 
+import dataclasses
+import json
+
+import inprocess
+import naive
 import pytest
 import torch
 from fairseq import checkpoint_utils, hub_utils
 from fairseq.models.transformer import TransformerModel
 from inprocess import load
 
+import fairseq_pdd
+from fairseq_pdd.errors import UsageError
 from fairseq_pdd.scoring import HypothesisScorer
 
-SENTENCES = ["baba defi goku", "lala", "日本 größe nini poru"]
+SENTENCES = ["baba defi kugo", "lafi", "日本 größe nigo pode"]
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +81,129 @@ def test_an_ensemble(workspace):
         assert hypothesis["uncertainty"]["log_prob"] == pytest.approx(
             hypothesis["positional_scores"].sum().item(), rel=1e-4
         )
+
+
+@pytest.fixture(scope="module")
+def student(workspace):
+    return fairseq_pdd.load(workspace.pd_send2)
+
+
+def test_translate(workspace, student):
+    outputs = student.translate(SENTENCES, beam=3)
+    assert [output.source for output in outputs] == SENTENCES
+    model = load(workspace.pd_send2)
+    for output in outputs:
+        assert output.text == " ".join(output.tokens[:-1])
+        assert output.tokens[-1] == "</s>"
+        source = student.encode(output.source)
+        target = torch.tensor([student.tgt_dict.index(token) for token in output.tokens])
+        lists, means = naive.columns(
+            naive.student_scores(naive.decode(model, source, target), target)
+        )
+        assert output.log_prob == pytest.approx(-sum(lists["score"]), rel=1e-4)
+        assert output.sequence == pytest.approx(means, rel=1e-4, abs=1e-5)
+        assert output.token.keys() == lists.keys()
+        for name, column in lists.items():
+            assert output.token[name] == pytest.approx(column, rel=1e-4, abs=1e-5)
+        assert output.expr is None
+        json.dumps(dataclasses.asdict(output))  # plain values
+
+
+def test_results_are_those_of_the_command(workspace, student, tmp_path):
+    """Of fairseq-generate, on the same sentences."""
+    file = tmp_path / "out.jsonl"
+    inprocess.generate(workspace.data, workspace.pd_send2, "--nbest", 3, "--uncertainty-path", file)
+    records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    records = [record for record in records if "<unk>" not in record["source"]]
+    sources = list(dict.fromkeys(record["source"] for record in records))
+    by_rank = dict(zip(sources, student.n_best(sources, beam=3)))
+    for record in records:
+        output = by_rank[record["source"]][record["rank"]]
+        assert (output.text, output.tokens) == (record["hypothesis"], record["tokens"])
+        assert output.sequence == pytest.approx(record["sequence"], rel=1e-4, abs=1e-5)
+
+
+def test_score_is_what_translate_says(student):
+    outputs = student.translate(SENTENCES, beam=2, lenpen=0.5)
+    for scored, output in zip(student.score(SENTENCES, [o.text for o in outputs]), outputs):
+        assert (scored.source, scored.text, scored.tokens) == (
+            output.source, output.text, output.tokens,
+        )  # fmt: skip
+        assert scored.log_prob == pytest.approx(output.log_prob, rel=1e-4)
+        assert scored.sequence == pytest.approx(output.sequence, rel=1e-4, abs=1e-5)
+
+
+def test_only_what_is_returned_is_scored(student, monkeypatch):
+    scored = []
+    score = HypothesisScorer.score
+
+    def count(self, sample, hypotheses):
+        scored.extend(map(len, hypotheses))
+        return score(self, sample, hypotheses)
+
+    monkeypatch.setattr(HypothesisScorer, "score", count)
+    student.translate(SENTENCES, beam=4)
+    assert scored == [1] * len(SENTENCES)
+
+
+def test_an_ensemble_of_plain_checkpoints(workspace):
+    """Trained for fairseq's own task, of two architectures."""
+    ensemble = fairseq_pdd.load([workspace.transformer, str(workspace.lstm)], workspace.data)
+    joined = fairseq_pdd.load(workspace.teachers)
+    for output, same in zip(ensemble.translate(SENTENCES), joined.translate(SENTENCES)):
+        assert output == same
+        assert output.sequence["mutual_information"] > 0
+        assert output.expr["sequence"]["rmi"] > 0
+        assert len(output.expr["token"]["rmi"]) == len(output.tokens)
+
+
+def test_a_plain_model(workspace):
+    (output,) = fairseq_pdd.load(workspace.transformer).score(["lafi"], ["ifal"])
+    known = {name for name, value in output.sequence.items() if value is not None}
+    assert known == {"total", "score"}
+    assert output.token["rmi"] is None
+
+
+def test_subwords(workspace, tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(workspace.text / "train.xx"), model_prefix=str(tmp_path / "spm"),
+        vocab_size=60, character_coverage=1.0, minloglevel=2,
+    )  # fmt: skip
+    model = fairseq_pdd.load(
+        workspace.pd_send2, bpe="sentencepiece", sentencepiece_model=tmp_path / "spm.model"
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
+    said = pieces.encode("baba lafi", out_type=str)
+    expected = model.src_dict.encode_line(" ".join(said), add_if_not_exist=False)
+    assert model.encode("baba lafi").tolist() == expected.tolist()
+    (output,) = model.translate(["baba lafi"])
+    assert output.text == pieces.decode(output.tokens[:-1])
+
+
+def test_no_sentences(student):
+    assert student.translate([]) == student.score([], []) == []
+
+
+def test_bad_use_is_named(workspace, student, tmp_path):
+    for call, message in (
+        (lambda: student.translate("lafi"), "list of sentences"),
+        (lambda: student.score("lafi", "ifal"), "list of sentences"),
+        (lambda: student.score(["lafi"], []), "1 sources, but 0 targets"),
+        (lambda: student.translate(["lafi"], beem=2), "no option beem"),
+        (lambda: fairseq_pdd.load([]), "none was given"),
+        (lambda: fairseq_pdd.load(tmp_path / "none.pt"), "none.pt"),
+        (lambda: fairseq_pdd.load(workspace.lstm, bep="x"), "no option bep"),
+        (lambda: fairseq_pdd.load(workspace.lstm, data=tmp_path / "no"), "does not exist"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call()
+
+
+def test_other_dictionaries_are_named(workspace, tmp_path):
+    for side in ("xx", "yy"):
+        text = (workspace.data / f"dict.{side}.txt").read_text("utf-8")
+        (tmp_path / f"dict.{side}.txt").write_text(f"{text}extra 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="does not fit the dictionaries"):
+        fairseq_pdd.load(workspace.lstm, data=tmp_path, source_lang="xx", target_lang="yy")

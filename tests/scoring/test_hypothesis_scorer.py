@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fairseq_pdd.core import dirichlet_measures, ensemble_measures
+from fairseq_pdd.core import EnsembleStatistics, dirichlet_measures, ensemble_measures
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.scoring import (
     SEQUENCE_FIELDS,
@@ -72,11 +72,26 @@ def test_ensemble_of_mixed_architectures(models, sample, hypotheses):
         assert value["log_prob"] == pytest.approx(log_mean.sum().item(), rel=1e-4)
         expected = (log_mean - chosen.mean(1)).tolist()
         assert value["token"]["rmi_score"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        # ExPr: what a member said so far is its weight
+        prefixes = chosen.cumsum(0).roll(1, 0).index_fill(0, torch.tensor([0]), 0.0)
+        weights = prefixes.softmax(1)
+        weighted = EnsembleStatistics()
+        for member, weight in zip(log_probs.double().unbind(1), weights.unbind(1)):
+            weighted.update(member, weight.log())
+        for name, expected in weighted.measures()._asdict().items():
+            column = value["expr"]["token"][name]
+            assert column == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-5), name
+        log_mean = (weights * chosen.exp()).sum(1).log()
+        score = value["expr"]["token"]["score"]
+        assert score == pytest.approx((-log_mean).tolist(), rel=1e-4, abs=1e-5)
+        sequence = chosen.sum(0).exp().mean().log().item()
+        assert value["expr"]["log_prob"] == pytest.approx(sequence, rel=1e-4)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_single_model(models, sample, hypotheses, arch):
     for _, value, tokens in pairs(scorer(models, [arch]).score(sample, hypotheses), hypotheses):
+        assert "expr" not in value
         for part, fields in (("sequence", SEQUENCE_FIELDS), ("token", TOKEN_FIELDS)):
             assert tuple(value[part]) == fields
             given = {k for k, v in value[part].items() if v is not None}
@@ -92,11 +107,11 @@ def test_passes_of_bounded_size_change_nothing(
     whole = scorer(models, names).score(sample, hypotheses)
     monkeypatch.setattr(module, "_MAX_ELEMENTS", limit)
     passes = []
-    token_values = HypothesisScorer._token_values
+    readings = HypothesisScorer._readings
     monkeypatch.setattr(
         HypothesisScorer,
-        "_token_values",
-        lambda self, *args: passes.append(args) or token_values(self, *args),
+        "_readings",
+        lambda self, *args: passes.append(args) or readings(self, *args),
     )
     split = scorer(models, names).score(sample, hypotheses)
     assert len(passes) > 1
@@ -104,6 +119,8 @@ def test_passes_of_bounded_size_change_nothing(
         for name, column in value["token"].items():
             if column is not None:
                 assert other["token"][name] == pytest.approx(column, rel=1e-4, abs=1e-5)
+        for name, column in value.get("expr", {"token": {}})["token"].items():
+            assert other["expr"]["token"][name] == pytest.approx(column, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("names", ENSEMBLES, ids="+".join)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.scoring import JsonLinesWriter, StdoutWriter, make_record
+from fairseq_pdd.scoring import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
 from fairseq_pdd.scoring.records import dumps
 
 SCORES = {"log_prob": -1.5, "sequence": {"total": 0.5}, "token": {"total": [0.25, 0.75]}}
@@ -114,6 +114,19 @@ def test_paths_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"):
         JsonLinesWriter(str(tmp_path / "file" / "out.jsonl"))
+
+
+def test_a_stream_can_be_read_while_it_is_written(tmp_path):
+    path = tmp_path / "new" / "out.jsonl"
+    writer = StreamWriter(str(path))
+    for number in range(2):
+        writer.write(record(id=number, hypothesis="größe"))
+        lines = path.read_text("utf-8").splitlines()
+        assert [json.loads(line)["id"] for line in lines] == list(range(number + 1))
+    writer.close()
+    assert os.listdir(path.parent) == ["out.jsonl"]
+    with pytest.raises(UsageError, match="is a folder"):
+        StreamWriter(str(tmp_path))
 
 
 def test_standard_output(capsys):
