@@ -6,13 +6,16 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart bench test lint format types check clean
+.PHONY: help quickstart gradient-analysis bench test lint format types check clean
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|default|large)
 	SCALE=$(SCALE) bash examples/quickstart/run.sh
+
+gradient-analysis: .venv/.package ## the paper's Figure 1: which classes a loss attends to, by their number
+	$(BIN)/python examples/gradient_analysis/gradient_ratio.py
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py
