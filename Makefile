@@ -6,13 +6,19 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart bench test lint format types check clean chromium
+.PHONY: help quickstart gradient-analysis synthetic bench test lint format clean chromium
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|default|large)
 	SCALE=$(SCALE) bash examples/quickstart/run.sh
+
+gradient-analysis: .venv/.package ## the paper's Figure 1: which classes a loss attends to, by their number
+	$(BIN)/python examples/gradient_analysis/gradient_ratio.py
+
+synthetic: .venv/.package ## an ensemble's and its students' uncertainty over the plane
+	$(BIN)/python examples/synthetic/spirals.py
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py

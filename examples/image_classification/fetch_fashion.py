@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Fetch Fashion-MNIST from Debian's package of it, as torchvision's FashionMNIST reads it.
+
+Needs apt, not root. ``torchvision.datasets.FashionMNIST(FOLDER, download=True)`` brings the same
+files to the same place from its authors' server.
+"""
+
+import argparse
+import gzip
+from pathlib import Path, PurePosixPath
+
+from apt_index import AptError, PrivateApt, package_members
+
+from fairseq_pdd.errors import UsageError
+
+PACKAGE = "dataset-fashion-mnist"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where FashionMNIST/raw shall be")
+    folder: Path = parser.parse_args().folder
+    raw = folder / "FashionMNIST" / "raw"
+    done = folder / "fetched"
+    if done.exists():
+        return
+    raw.mkdir(parents=True, exist_ok=True)
+    (folder / "apt").mkdir(exist_ok=True)
+    print(f"fetching {PACKAGE} (31 MB) with apt")
+    try:
+        apt = PrivateApt(folder / "apt", languages=())
+        apt.update()
+        files = package_members(apt.package(PACKAGE), "-ubyte.gz")
+    except AptError as error:
+        raise UsageError(
+            f"no images: {error}; you can put Fashion-MNIST's four files into {raw} yourself "
+            f"and create {done}"
+        ) from None
+    for name, content in files.items():
+        (raw / PurePosixPath(name).stem).write_bytes(gzip.decompress(content))
+    done.touch()
+
+
+if __name__ == "__main__":
+    main()

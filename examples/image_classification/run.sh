@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Image classification from data to tables. Stages that are done are skipped and trainings resume,
+# so an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
+#
+#   SCALE=default|smoke   smoke, for the test suite, only shows that everything runs
+#   WORK=DIR              where everything goes (default: examples/image_classification/work/$SCALE)
+#   DATA=DIR              Fashion-MNIST, DIR/FashionMNIST/raw; fetched with apt if it is not there
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+SCALE=${SCALE:-default}
+case $SCALE in
+  default) CONFIG=fashion MEMBERS='1 2 3 4 5' SEEDS='11 12 13' CLASSES='3000 1000 100 10' SWEEP= ;;
+  smoke) CONFIG=smoke MEMBERS='1 2' SEEDS='11' CLASSES='10' SWEEP=--quick ;;
+  *) echo "error: SCALE must be default or smoke, not '$SCALE'" >&2; exit 2 ;;
+esac
+HERE=examples/image_classification
+WORK=${WORK:-$HERE/work/$SCALE}
+DATA=${DATA:-$HERE/work/fashion-mnist}
+BIN=${BIN:-.venv/bin}
+PYTHON=$BIN/python
+
+# Small networks: two trainings at a time use two cores better than one on both.
+CORES=$(nproc)
+JOBS=$((CORES > 1 ? 2 : 1))
+export OMP_NUM_THREADS=$((CORES / JOBS))
+# Compiling the loss takes longer than it saves on networks of this size.
+export FAIRSEQ_PDD_COMPILE=0
+
+mkdir -p "$WORK/logs"
+say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
+
+# background NAME COMMAND…: up to $JOBS at a time; `finish` waits for all
+PIDS=()
+background() {
+  local name=$1 log=$WORK/logs/$1.log; shift
+  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do sleep 0.2; done
+  {
+    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(epoch|K = |.*trained before|wrote)' || true; } \
+      | sed -u "s|^|[$name] |"
+  } || { grep -E 'error|Error' "$log" | tail -n 1; echo "error: '$name' failed; all of its output is in $log"; false; } >&2 &
+  PIDS+=($!)
+}
+finish() {
+  local failed=0 pid
+  for pid in ${PIDS[@]+"${PIDS[@]}"}; do wait "$pid" || failed=1; done
+  PIDS=()
+  [ "$failed" = 0 ] || exit 1
+}
+trap 'kill $(jobs -rp) 2> /dev/null || true' EXIT
+
+say "1. data"
+if [ ! -e "$DATA/fetched" ]; then
+  PYTHONPATH=examples/quickstart $PYTHON $HERE/fetch_fashion.py "$DATA" 2> "$WORK/logs/fetch.log" \
+    || { tail -n 1 "$WORK/logs/fetch.log" >&2; exit 1; }
+fi
+
+say "2. ensemble, on images; and the sweep over the number of classes, on glyphs"
+for seed in $MEMBERS; do
+  background "member$seed" $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
+    --seed "$seed" --out "$WORK/members/$seed"
+done
+for classes in $CLASSES; do
+  background "glyphs$classes" $PYTHON $HERE/class_sweep.py "$classes" $SWEEP \
+    --out "$WORK/glyphs/$classes.json"
+done
+finish
+
+say "3. students: EnD, PD-EnD² and EnD² by likelihood"
+for seed in $SEEDS; do
+  background "students$seed" $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
+    --criteria end pd_end2 end2 --teacher "$WORK"/members/*/single.pt \
+    --seed "$seed" --out "$WORK/students/$seed"
+done
+finish
+
+say "4. evaluation"
+background evaluate $PYTHON $HERE/evaluate_classifiers.py "$DATA" "$WORK" --config $CONFIG
+finish
+
+say "5. results"
+$PYTHON $HERE/report_classifiers.py "$WORK" 2> "$WORK/logs/report.log" \
+  || { tail -n 1 "$WORK/logs/report.log" >&2; exit 1; }
