@@ -23,6 +23,7 @@ class UncertaintyOutput:
         expected: number of sentences that the run will translate.
         source_dictionary: dictionary of the source; ``None`` where the source is no text.
         target_dictionary: dictionary of the target.
+        utterances: names of the sentences by number; ``None`` where they have none.
         post_process: fairseq's ``--post-process``.
         decoders: filled by the task with fairseq's ``tokenizer`` and ``bpe``.
     """
@@ -34,11 +35,13 @@ class UncertaintyOutput:
         expected: int,
         source_dictionary: Optional[Dictionary],
         target_dictionary: Dictionary,
+        utterances: Optional[Sequence[str]],
         post_process: Optional[str],
         decoders: Dict[str, Any],
     ) -> None:
         self.path, self.remaining = path, expected
         self.source_dictionary, self.target_dictionary = source_dictionary, target_dictionary
+        self.utterances = utterances
         self.post_process, self.decoders = post_process, decoders
         self._writer: Optional[Union[JsonLinesWriter, StdoutWriter]] = None
         if not silent:
@@ -60,6 +63,7 @@ class UncertaintyOutput:
                 source = self._text(self.source_dictionary, sources[i], escape_unk=False)
             if targets is not None:
                 reference = self._text(self.target_dictionary, targets[i], True, strip)
+            utterance = None if self.utterances is None else self.utterances[sample_id]
             for rank, hypo in enumerate(hypos):
                 tokens = hypo["tokens"].int().cpu()
                 self._writer.write(
@@ -71,6 +75,7 @@ class UncertaintyOutput:
                         hypothesis=self._text(self.target_dictionary, tokens, False, strip),
                         tokens=[self.target_dictionary[t] for t in tokens.tolist()],
                         scores=hypo["uncertainty"],
+                        utterance=utterance,
                     )
                 )
         self.remaining -= len(hypotheses)
