@@ -3,14 +3,17 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
+from fairseq.data import BaseWrapperDataset, ConcatDataset, FairseqDataset
 from fairseq.data.audio.data_cfg import S2TDataConfig
+from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import DictConfig
 
 from ..errors import UsageError
+from ..speech.inputs import Expected
 from ._distillation import DistillationConfig, DistillationTaskMixin
 from ._speech import Speech, SpeechConfig
 
@@ -55,18 +58,42 @@ class ManifestTable(Speech):
                     "for evaluation; rename its manifest"
                 )
 
+    @property
+    def expected(self) -> Expected:
+        """Features as the config yaml describes them, or waveforms."""
+        data = self.data_cfg
+        waveform = data.use_audio_input
+        return Expected(
+            dimension=None if waveform else data.input_feat_per_channel * data.input_channels,
+            sample_rate=None if waveform else data.sample_rate,
+            through_sox=True,
+        )
+
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
-        """Load a split, whose manifest must be complete."""
-        manifest = os.path.join(self.cfg.data, f"{split}.tsv")
+        """Load a split, whose manifest and inputs must be complete."""
         try:
             super().load_dataset(split, *args, **kwargs)
         except KeyError as error:
             raise UsageError(
-                f"{manifest} lacks the column {error}: a manifest has id, audio, n_frames and "
-                "tgt_text"
+                f"manifest {split}.tsv in {self.cfg.data} lacks the column {error}: it needs id, "
+                "audio, n_frames and tgt_text"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"subset '{split}' of {self.cfg.data}: {error}") from error
+        for part in _parts(self.dataset(split)):
+            manifest = os.path.join(self.cfg.data, f"{part.split}.tsv")
+            self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts)
+
+
+def _parts(dataset: FairseqDataset) -> Iterator[SpeechToTextDataset]:
+    """Data sets of single manifests, as ``--train-subset`` may name several."""
+    if isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from _parts(part)
+    elif isinstance(dataset, BaseWrapperDataset):
+        yield from _parts(dataset.dataset)
+    else:
+        yield dataset
 
 
 @register_task("distill_speech_to_text", dataclass=DistillSpeechToTextConfig)

@@ -10,7 +10,7 @@ import torch
 from fairseq import checkpoint_utils, models, utils
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import BaseFairseqModel
+from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 from tqdm import tqdm
@@ -102,6 +102,7 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
     cfg = _config(path, state)
     _check_sizes(path, state["model"], task)
     _check_dictionaries(path, cfg.task, task)
+    _check_features(path, cfg.model, task)
     # The registry's builder and not the task's: the task would also set up the validation
     # (BLEU) of a model that it trains.
     try:
@@ -112,6 +113,11 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
             f"teacher checkpoint {path} does not fit its own model configuration or this task: "
             f"{_reason(error)} (was it trained for another task, or with another --user-dir?)"
         ) from error
+    if not isinstance(model, FairseqEncoderDecoderModel):
+        raise UsageError(
+            f"teacher checkpoint {path} is a {type(model).__name__}, no encoder-decoder: it has no "
+            "distribution for each token of a target"
+        )
     _check_finite(path, model)
     return model
 
@@ -195,6 +201,21 @@ def _check_dictionaries(path: str, cfg: Any, task: FairseqTask) -> None:
                 f"({file}): number {position} is {theirs[position]!r} there and "
                 f"{dictionary[position]!r} here; {_SAME_DICTIONARIES}"
             )
+
+
+def _check_features(path: str, model_cfg: Any, task: FairseqTask) -> None:
+    """Compare the size of a frame, for tasks whose source is speech."""
+    ours = getattr(task, "feature_dim", None)
+    theirs = getattr(model_cfg, "input_feat_per_channel", None)
+    if ours is None or theirs is None:
+        return
+    # the names of s2t_transformer and of vggtransformer
+    channels = getattr(model_cfg, "input_channels", getattr(model_cfg, "in_channels", 1))
+    if theirs * channels != ours:
+        raise UsageError(
+            f"teacher checkpoint {path} takes frames of {theirs * channels} features, the data of "
+            f"the student has frames of {ours}: compute features as for the teachers"
+        )
 
 
 def _load_dictionary(path: str) -> Optional[Dictionary]:

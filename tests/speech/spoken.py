@@ -17,7 +17,7 @@ LETTERS = "abdegiklmnoprtu"
 WORDS = ["bad", "dog", "gip", "kub", "lad", "men", "nib", "pot", "rug", "tip", "ulm", "akin"]
 RATE = 16000
 BINS = 16
-VOCABULARY = 30
+VOCABULARY = 22
 _LETTER_SECONDS = 0.06
 
 
@@ -92,7 +92,9 @@ def write_config(folder: Path, **changes: Any) -> None:
         "vocab_filename": "spm.txt",
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
         "input_feat_per_channel": BINS,
-        "feature_transforms": {"_train": ["utterance_cmvn", "specaugment"], "*": ["utterance_cmvn"]},
+        "feature_transforms": {
+            "_train": ["utterance_cmvn", "specaugment"], "*": ["utterance_cmvn"],
+        },
         "specaugment": {
             "freq_mask_F": 4, "freq_mask_N": 1, "time_mask_N": 1, "time_mask_T": 4,
             "time_mask_p": 0.5, "time_wrap_W": 0,
