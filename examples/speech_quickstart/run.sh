@@ -6,6 +6,7 @@
 #                         shows that everything runs
 #   WORK=DIR              where everything goes (default: examples/speech_quickstart/work/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
+#   JOBS=N                how many commands at a time (default: one a core)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,12 +24,11 @@ HERE=examples/speech_quickstart
 PLUGIN="--user-dir fairseq_pdd"
 DATA=$WORK/data
 
-# Two small models at a time use two cores better than one model on both.
-CORES=$(nproc)
-JOBS=$((CORES > 1 ? 2 : 1))
-export OMP_NUM_THREADS=$((CORES / JOBS))
+# Small models, one a core, use several cores better than one model on all.
 DEVICE=--cpu
 if command -v nvidia-smi > /dev/null; then DEVICE= JOBS=1; fi
+JOBS=${JOBS:-$(nproc)}
+export OMP_NUM_THREADS=1
 
 . examples/lib/jobs.sh # say, job, background, finish
 
@@ -73,7 +73,7 @@ say "3. students: SEnD and PD-SEnD², initialised with member 1 but for its CTC 
 job without_ctc 'error' $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" \
   "$WORK/start.pt"
 for criterion in send pd_send2; do
-  background $criterion "valid on|teacher:" \
+  background "train_$criterion" "valid on|teacher:" \
     $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
       --criterion $criterion --teacher-paths "$ENSEMBLE" \
       --finetune-from-model "$WORK/start.pt" \
@@ -84,18 +84,17 @@ finish
 
 say "4. recognition with uncertainty: $EVALUATED single model(s), ensemble, students"
 recognise() { # SYSTEM CHECKPOINTS
-  local system=$1 path=$2 out=$WORK/records/$1 set
-  # Without a bound on the length, a small model that loops on odd input sets the pace of its batch.
-  local common=($PLUGIN --task distill_speech_to_text --config-yaml config.yaml --path "$path"
-    $DEVICE "${BATCHES[@]}" --quiet --max-len-a 0.1 --max-len-b 10 --max-tokens 30000)
+  local out=$WORK/records/$1 set runs=()
   for set in "${SETS[@]}"; do
-    background "$system-$set" 'Translated|WER' $BIN/fairseq-generate "$DATA" "${common[@]}" \
-      --gen-subset "$set" --beam $BEAM --scoring wer --uncertainty-path "$out/$set.jsonl"
+    runs+=(-- --gen-subset "$set" --beam $BEAM --scoring wer --uncertainty-path "$out/$set.jsonl")
   done
-  background "$system-nll" Translated $BIN/fairseq-generate "$DATA" "${common[@]}" \
-    --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl"
-  background "$system-nll_mismatched" Translated $BIN/fairseq-generate "$DATA" "${common[@]}" \
-    --gen-subset mismatched --score-reference --uncertainty-path "$out/nll_mismatched.jsonl"
+  runs+=(-- --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
+  runs+=(-- --gen-subset mismatched --score-reference
+    --uncertainty-path "$out/nll_mismatched.jsonl")
+  # Without a bound on the length, a small model that loops on odd input sets the pace of its batch.
+  background "$1" 'Translated|WER' $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN \
+    --task distill_speech_to_text --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" \
+    --quiet --max-len-a 0.1 --max-len-b 10 --max-tokens 30000 "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
   recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"

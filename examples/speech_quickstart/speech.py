@@ -307,7 +307,7 @@ def run(args: argparse.Namespace) -> None:
         sets = own(args.own)
         options["own"] = hashlib.sha256(args.own.read_bytes()).hexdigest()
     if is_current(args.out, options):
-        say(f"{args.out} is complete, nothing to do")
+        say(f"{args.out} is complete and unchanged, nothing to do")
         return
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / MANIFEST).unlink(missing_ok=True)
