@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List
 
+import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset, FairseqDataset
 
@@ -30,6 +31,11 @@ class DecodedAudio(BaseWrapperDataset):
         """Names of the utterances."""
         names: List[str] = self.dataset.ids
         return names
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Numbers of frames."""
+        return np.asarray(self.dataset.frame_sizes)
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """Features ``[T, D]`` and target of an utterance, in the form that the example collates."""

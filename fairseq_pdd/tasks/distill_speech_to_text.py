@@ -3,17 +3,16 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
-from fairseq.data import BaseWrapperDataset, ConcatDataset, FairseqDataset
 from fairseq.data.audio.data_cfg import S2TDataConfig
-from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import DictConfig
 
 from ..errors import UsageError
 from ..speech.inputs import Expected
+from ..speech.tables import parts
 from ._distillation import DistillationConfig, DistillationTaskMixin
 from ._speech import Speech, SpeechConfig
 
@@ -80,20 +79,9 @@ class ManifestTable(Speech):
             ) from error
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"subset '{split}' of {self.cfg.data}: {error}") from error
-        for part in _parts(self.dataset(split)):
+        for part in parts(self.dataset(split)):
             manifest = os.path.join(self.cfg.data, f"{part.split}.tsv")
             self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts)
-
-
-def _parts(dataset: FairseqDataset) -> Iterator[SpeechToTextDataset]:
-    """Data sets of single manifests, as ``--train-subset`` may name several."""
-    if isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            yield from _parts(part)
-    elif isinstance(dataset, BaseWrapperDataset):
-        yield from _parts(dataset.dataset)
-    else:
-        yield dataset
 
 
 @register_task("distill_speech_to_text", dataclass=DistillSpeechToTextConfig)

@@ -146,7 +146,7 @@ def write_tables(folder: Path) -> None:
     write_config(folder)
 
 
-def write_json(folder: Path) -> None:
+def write_lists(folder: Path) -> None:
     """Everything that ``speech_recognition`` reads: audio, lists of utterances, dictionary."""
     (folder / "audio").mkdir(parents=True)
     pieces = write_pieces(folder)

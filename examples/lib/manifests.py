@@ -23,9 +23,9 @@ class FeatureZip:
     The file has its name only once it is complete.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FEATURES
-        self._partial = folder / f".{FEATURES}.{os.getpid()}"
+    def __init__(self, folder: Path, name: str = FEATURES) -> None:
+        self.path = folder / name
+        self._partial = folder / f".{name}.{os.getpid()}"
         self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
 
     def add(self, name: str, features: np.ndarray) -> str:
@@ -36,7 +36,7 @@ class FeatureZip:
         info = zipfile.ZipInfo(f"{name}.npy")
         self._zip.writestr(info, stream.getvalue())
         offset = info.header_offset + len(info.FileHeader())
-        return f"{FEATURES}:{offset}:{info.file_size}"
+        return f"{self.path.name}:{offset}:{info.file_size}"
 
     def __enter__(self) -> FeatureZip:
         return self
