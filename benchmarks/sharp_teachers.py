@@ -10,7 +10,7 @@ on β̂0 (a floor on λ) and without. Writes a table and a figure; about two min
 import argparse
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -66,10 +66,8 @@ def inputs(size: int, radius: float, generator: torch.Generator) -> Tensor:
     return radius * x / x.norm(dim=-1, keepdim=True)
 
 
-def train(
-    sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: int = 1
-) -> Tuple[Outcome, List[float]]:
-    """Train a student; returns also its mean log-precision at every update."""
+def train(sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: int = 1) -> Outcome:
+    """Train a student and see what became of it."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     members = Members(sharpness, seed)
@@ -88,7 +86,6 @@ def train(
         usual = inputs(size - size // 10, 1.0, generator)
         return torch.cat([usual, inputs(size // 10, 1.5, generator)])
 
-    history = []
     for _ in range(updates):
         x = batch(128)
         teacher, z = members.statistics(x), logits(x)
@@ -99,7 +96,6 @@ def train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        history.append(z.detach().logsumexp(-1).mean().item())
 
     with torch.no_grad():
         usual, strange = inputs(1000, 1.0, generator), inputs(1000, 1.5, generator)
@@ -108,7 +104,7 @@ def train(
         divergence = (torch.xlogy(mean, mean) - mean * z.log_softmax(-1)).sum(-1).mean().item()
         rmi = torch.cat([dirichlet_measures(z).rmi, dirichlet_measures(logits(strange)).rmi])
         labels = torch.arange(2000) >= 1000
-        outcome = Outcome(
+        return Outcome(
             divergence=divergence,
             # what float32 members can tell from 0, as in the training log
             teacher_log_precision=-inverse_precision(teacher)
@@ -120,7 +116,6 @@ def train(
             largest_logit=z.abs().max().item(),
             auroc=100 * roc_auc_score(labels, rmi),
         )
-    return outcome, history
 
 
 def name_of(cap: float) -> str:
@@ -163,7 +158,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the results")
     args = parser.parse_args()
     runs = [(s, cap, dtype) for s in SHARPNESS for cap in CAPS for dtype in TYPES]
-    results = {run: train(*run, updates=args.updates)[0] for run in tqdm(runs, desc="students")}
+    results = {
+        (s, cap, dtype): train(s, cap, dtype, args.updates)
+        for s, cap, dtype in tqdm(runs, desc="students")
+    }
     rows = [
         [s, name_of(cap), str(dtype).removeprefix("torch."), *outcome]
         for (s, cap, dtype), outcome in results.items()

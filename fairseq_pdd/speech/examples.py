@@ -1,6 +1,7 @@
 """fairseq's ``examples/speech_recognition``, imported from where fairseq itself is installed."""
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,21 +36,29 @@ def import_speech_recognition() -> ModuleType:
             "vggtransformer: install a fairseq that has (pip install fairseq-fixed), or use "
             "--task distill_speech_to_text"
         )
-    _make_importable(folder)
     try:
-        return importlib.import_module(_NAME)
+        return _import_from(folder)
     except Exception as error:  # of other people's code, anything
         raise UsageError(
             f"{folder / 'speech_recognition'} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
 
-def _make_importable(folder: Path) -> None:
-    """Let ``examples`` be this folder, or contain it where something else has that name.
+def _import_from(folder: Path) -> ModuleType:
+    """Import the example with ``examples`` meaning this folder.
 
-    Not by ``sys.path``: fairseq's folder has modules called ``logging`` and ``tokenizer``.
+    Not by ``sys.path``: fairseq's folder has modules called ``logging`` and ``tokenizer``. Whatever
+    else is called ``examples`` stays importable.
     """
-    module = sys.modules.setdefault("examples", ModuleType("examples"))
-    paths = list(getattr(module, "__path__", []))
-    if str(folder) not in paths:
-        module.__path__ = [*paths, str(folder)]
+    module = sys.modules.get("examples")
+    if module is None:
+        spec = importlib.util.find_spec("examples")
+        others = list((spec and spec.submodule_search_locations) or [])
+        module = sys.modules["examples"] = ModuleType("examples")
+    else:
+        others = list(getattr(module, "__path__", []))
+    module.__path__ = [str(folder)]
+    try:
+        return importlib.import_module(_NAME)
+    finally:
+        module.__path__ = [*others, str(folder)]
