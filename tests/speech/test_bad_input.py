@@ -218,7 +218,7 @@ def test_teacher_with_other_pieces(workspace, tables):
     path.write_text("\n".join(lines) + "\n", "utf-8")
     rejected(
         lambda: build(tables, *DISTIL_S2T, *PD_SEND2, workspace.teachers),
-        workspace.members[0], "another target dictionary", workspace.tables / "spm.txt", "number 7",
+        workspace.members[0], "another target dictionary", "tables/spm.txt", "number 7",
     )  # fmt: skip
 
 
@@ -227,8 +227,10 @@ def test_teacher_without_a_decoder(workspace, tmp_path):
     args = ("--task", "speech_recognition", "--arch", "vggtransformer_enc_1")
     cfg = inprocess.training_config(workspace.lists, tmp_path, *args)
     model = inprocess.tasks.setup_task(cfg.task).build_model(cfg.model)
+    saved = inprocess.state(workspace.vgg_members[0])
+    saved["cfg"]["model"], saved["model"] = cfg.model, model.state_dict()
     path = tmp_path / "ctc.pt"
-    torch.save({"model": model.state_dict(), "cfg": None, "args": cfg.model}, path)
+    torch.save(saved, path)
     rejected(
         lambda: build(workspace.lists, *DISTIL_VGG, *PD_SEND2, path), path, "no encoder-decoder"
     )
