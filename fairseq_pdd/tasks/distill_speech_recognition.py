@@ -62,7 +62,7 @@ class UtteranceList(Speech):
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs: Any) -> FairseqTask:
         """Set up the task; that of fairseq would add symbols for criterions that have no tokens."""
-        return cls(cfg, Dictionary.load(os.path.join(cfg.data, "dict.txt")), **kwargs)
+        return cls(cfg, Dictionary.load(os.path.join(cfg.data, "dict.txt")))
 
     @property
     def expected(self) -> Expected:

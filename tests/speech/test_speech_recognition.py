@@ -45,7 +45,7 @@ def test_features_are_the_log_mel_energies_of_the_example(workspace):
 @pytest.mark.parametrize("optimizer", [ADADELTA, ()])
 def test_training(workspace, tmp_path, optimizer):
     args = (*DISTIL_VGG, *PD_SEND2, workspace.vgg_teachers, *optimizer)
-    logs = inprocess.train(workspace.lists, tmp_path, *args, updates=7)
+    logs = inprocess.train(workspace.lists, tmp_path, *args, updates=14)
     losses = [float(epoch["valid_loss"]) for epoch in logs.valid]
     assert losses[-1] < losses[0]
     saved = inprocess.state(tmp_path / "checkpoint_last.pt")
