@@ -319,7 +319,7 @@ class DistillationTaskMixin(DataSource):
             expected=expected,
             source_dictionary=self.source_dictionary,
             target_dictionary=self.target_dictionary,
-            utterances=getattr(self.dataset(self.cfg.gen_subset), "ids", None),
+            utterances=getattr(self.datasets.get(self.cfg.gen_subset), "ids", None),
             post_process=self.cfg.post_process,
             decoders=self._decoders,
         )
