@@ -1,18 +1,21 @@
-# Two targets do all the set-up on a fresh machine: `make quickstart` and `make test`.
-# They need Python 3.11, a C compiler and make; the quickstart's data also apt and the network.
+# `make quickstart`, `make speech` and `make test` do all the set-up on a fresh machine. They need
+# Python 3.11, a C compiler and make; the data of the first two also apt and the network.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart bench test lint format types check clean
+.PHONY: help quickstart speech bench test lint format types check clean
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: .venv/.package ## distil a real translation ensemble (SCALE=small|default|large)
 	SCALE=$(SCALE) bash examples/quickstart/run.sh
+
+speech: .venv/.package ## distil real speech recognisers (SCALE=default|large)
+	SCALE=$(SCALE) bash examples/speech_quickstart/run.sh
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py

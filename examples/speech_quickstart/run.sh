@@ -13,8 +13,8 @@ cd "$(dirname "$0")/../.."
 SCALE=${SCALE:-default}
 MEMBERS=4 VOCABULARY=200 SECONDS_LIMIT=10 EVAL=300 WARMUP=400 BEAM=5 DIM=128
 case $SCALE in
-  default) EPOCHS=40 STUDENT_EPOCHS=10 EVALUATED=4 ;;
-  large) EPOCHS=150 STUDENT_EPOCHS=40 EVALUATED=4 DIM=256 ;;
+  default) EPOCHS=30 STUDENT_EPOCHS=8 EVALUATED=4 ;;
+  large) EPOCHS=90 STUDENT_EPOCHS=25 EVALUATED=4 DIM=256 ;;
   smoke) EPOCHS=1 STUDENT_EPOCHS=1 EVALUATED=1 MEMBERS=2 VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
@@ -50,7 +50,7 @@ TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --train-subset train --
   --encoder-layers 4 --encoder-embed-dim $DIM --encoder-ffn-embed-dim $((4 * DIM))
   --decoder-layers 2 --decoder-embed-dim $DIM --decoder-ffn-embed-dim $((4 * DIM))
   --encoder-attention-heads 4 --decoder-attention-heads 4 --share-decoder-input-output-embed
-  --dropout 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 5.0
+  --dropout 0.2 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 5.0
   --max-tokens 6000 --no-epoch-checkpoints --no-progress-bar --log-interval 50)
 
 say "2. ensemble: $MEMBERS models that differ in their seed"
