@@ -53,7 +53,12 @@ def write_tsv(path: Path, rows: Iterable[dict[str, str | int]]) -> None:
     """A manifest with the columns that fairseq knows."""
     with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(
-            stream, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE
+            stream,
+            COLUMNS,
+            delimiter="\t",
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONE,
+            quotechar=None,  # quotation marks are text like any other
         )
         writer.writeheader()
         writer.writerows(rows)
