@@ -1,12 +1,12 @@
-# Two targets do all the set-up on a fresh machine: `make quickstart` and `make test`.
-# They need Python 3.11, a C compiler and make; the quickstart's data also apt and the network.
+# `make quickstart`, `make speech` and `make test` do all the set-up on a fresh machine. They need
+# Python 3.11, a C compiler and make; the data of the first two also apt and the network.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart gradient-analysis synthetic bench test lint format clean chromium
+.PHONY: help quickstart speech gradient-analysis synthetic bench test lint format clean chromium
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -19,6 +19,9 @@ gradient-analysis: .venv/.package ## the paper's Figure 1: which classes a loss 
 
 synthetic: .venv/.package ## an ensemble's and its students' uncertainty over the plane
 	$(BIN)/python examples/synthetic/spirals.py
+
+speech: .venv/.package ## distil real speech recognisers (SCALE=default|large)
+	SCALE=$(SCALE) bash examples/speech_quickstart/run.sh
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py

@@ -29,11 +29,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
+
 from apt_index import (
-    AptError,
     Description,
-    PrivateApt,
-    package_members,
     parse_description,
     parse_sources,
     parse_translations,
@@ -55,6 +54,8 @@ from corpus import (
     verify,
     write,
 )
+from fillets import dialogue
+from private_apt import AptError, PrivateApt, package_members
 
 SPEECH_PACKAGE = "fillets-ng-data"
 # sha256 of the uncompressed indexes, and of the package, behind the figures in the README.
@@ -75,10 +76,6 @@ EXPECTED = {
         "25de89afd8b1adf7bcace8290248a6a22c89cd42300317e69000e162c032cf84"
     ),
 }
-STRING = r'"((?:[^"\\]|\\.)*)"'
-DIALOGUE = re.compile(
-    rf"dialogId\(\s*{STRING}\s*,\s*{STRING}\s*,\s*{STRING}\s*\)\s*dialogStr\(\s*{STRING}\s*\)"
-)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"“„»(]?[A-ZÄÖÜÀÂÇÉÈÊÎÔ0-9])")
 
 
@@ -133,12 +130,8 @@ def group_by_split(
 def parse_dialogue(text: str) -> list[Pair]:
     """English-German sentence pairs of one of the game's dialogue files."""
     pairs: list[Pair] = []
-    for _, _, english, german in DIALOGUE.findall(text):
-        left, right = (
-            " ".join(re.sub(r"\\(.)", lambda m: " " if m[1] in "nrt" else m[1], side).split())
-            for side in (english, german)
-        )
-        pairs.extend(align_blocks([left], [right]))
+    for _, english, german in dialogue(text):
+        pairs.extend(align_blocks([english], [german]))
     return pairs
 
 

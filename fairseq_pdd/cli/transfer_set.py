@@ -1,4 +1,4 @@
-"""``fairseq-pdd transfer-set``: the training set that the ensemble's own translations make."""
+"""``fairseq-pdd transfer-set``: the training set that the ensemble's own outputs make."""
 
 import enum
 from pathlib import Path
@@ -19,7 +19,11 @@ class Targets(str, enum.Enum):
 
 def transfer_set(
     context: typer.Context,
-    data: Path = typer.Argument(..., help="Binarised data of the ensemble (fairseq-preprocess)."),
+    data: Path = typer.Argument(
+        ...,
+        help="Data of the ensemble: binarised text (fairseq-preprocess), or manifests of speech "
+        "(*.tsv beside a config yaml, or *.json of fairseq's speech_recognition).",
+    ),
     path: str = typer.Option(..., help="Checkpoints of the ensemble, joined with ':'."),
     destdir: Path = typer.Option(..., help="Folder for the new set; must not exist yet."),
     targets: Targets = typer.Option(
@@ -34,17 +38,19 @@ def transfer_set(
     target_lang: Optional[str] = typer.Option(
         None, "--target-lang", "-t", help="Target language; inferred from DATA if not given."
     ),
+    config_yaml: str = typer.Option("config.yaml", help="Speech: data configuration in DATA."),
     beam: int = typer.Option(5, min=1, help="Beam size."),
-    max_tokens: int = typer.Option(12000, min=1, help="Source tokens in a batch."),
+    max_tokens: int = typer.Option(12000, min=1, help="Source tokens, or frames, in a batch."),
     workers: int = typer.Option(
         1, min=1, help="Processes of fairseq-generate, each for a part of the subset."
     ),
 ) -> None:
-    """Translate a training source with the ensemble and binarise the result.
+    """Translate, or transcribe, a training source with the ensemble and write the data anew.
 
     DESTDIR then holds dictionaries, the new train and DATA's other subsets: give it to
-    fairseq-train as it is. Options behind ' -- ' go to fairseq-generate (--fp16, --lenpen 0.6,
-    --cpu …). A run that was interrupted goes on with the parts that are missing.
+    fairseq-train as it is. Audio and features stay where they are. Options behind ' -- ' go to
+    fairseq-generate (--fp16, --lenpen 0.6, --cpu …). A run that was interrupted goes on with the
+    parts that are missing.
     """
     build_transfer_set(
         TransferSettings(
@@ -55,6 +61,7 @@ def transfer_set(
             subset=subset,
             source_lang=source_lang,
             target_lang=target_lang,
+            config_yaml=config_yaml,
             beam=beam,
             max_tokens=max_tokens,
             workers=workers,

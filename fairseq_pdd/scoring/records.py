@@ -19,20 +19,23 @@ def make_record(
     hypothesis: str,
     tokens: List[str],
     scores: Dict[str, Any],
+    utterance: Optional[str] = None,
 ) -> Dict[str, Any]:
     """One hypothesis as the JSON object that is written.
 
     Args:
         sample_id: position of the sentence in its data set, as in fairseq's ``S-``/``H-`` lines.
         rank: place in the n-best list, from 0.
-        source: detokenised source.
+        source: detokenised source; ``None`` where it is no text.
         reference: detokenised reference.
         hypothesis: detokenised output, as in fairseq's ``D-`` line.
         tokens: symbols of the output, end-of-sequence included.
         scores: what :meth:`~fairseq_pdd.scoring.HypothesisScorer.score` gave.
+        utterance: name of the sentence, for data that has names.
     """
     return {
         "id": sample_id,
+        **({} if utterance is None else {"utterance": utterance}),
         "rank": rank,
         "source": source,
         "reference": reference,

@@ -4,11 +4,10 @@ import logging
 import os
 from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from fairseq import utils
-from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
@@ -20,17 +19,13 @@ from ..errors import UsageError
 from ..models.prior_network import mark_prior_network, prior_network_offset, require_logits
 from ..scoring import HypothesisScorer
 from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
+from ._data_source import DataSource
 from ._output import LineNumbers, UncertaintyOutput
 
 logger = logging.getLogger(__name__)
 
 _STATE = "prior_network"
 _CPU = torch.device("cpu")
-
-if TYPE_CHECKING:  # what lies below the mixin; at run time it is mixed into a task
-    from fairseq.tasks import FairseqTask as _Task
-else:
-    _Task = object
 
 
 @dataclass
@@ -93,8 +88,8 @@ class DistillationConfig(FairseqDataclass):
     results_path: Optional[str] = II("common_eval.results_path")
 
 
-class DistillationTaskMixin(_Task):
-    """Mixed into a task before its fairseq class.
+class DistillationTaskMixin(DataSource):
+    """Mixed into a task before its :class:`DataSource`, if any, and its fairseq class.
 
     In training it owns the teacher; in generation it scores every hypothesis of the n-best
     list and writes the records.
@@ -111,7 +106,7 @@ class DistillationTaskMixin(_Task):
         # their teachers once lay.
         for option in ("teacher_paths", "teacher_cache"):
             _forget(cfg, option)
-        _require_dictionaries(cfg)
+        cls.require_data(cfg)
         task = super().setup_task(cfg, **kwargs)
         task._teacher_paths, task._teacher_cache = paths, cache
         return task
@@ -218,33 +213,10 @@ class DistillationTaskMixin(_Task):
     # data
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
-        """Load a split, which must exist and hold something."""
-        empty = UsageError(
-            f"subset '{split}' of {self.cfg.data} is empty: check the text that it was binarised "
-            "from"
-        )
-        if self._has_no_bytes(split):  # fairseq could not map such a file into memory
-            raise empty
-        try:
-            super().load_dataset(split, *args, **kwargs)
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
-                "train, valid, test, test1, …)"
-            ) from error
-        if len(self.dataset(split)) == 0:
-            raise empty
+        """Load a split, and compare it with what the teacher's cache was made of."""
+        super().load_dataset(split, *args, **kwargs)
         if isinstance(self.teacher, CachedTeacher):
             self.teacher.check(split, self.dataset(split))
-
-    def _has_no_bytes(self, split: str) -> bool:
-        languages = getattr(self.cfg, "source_lang", None), getattr(self.cfg, "target_lang", None)
-        for folder in utils.split_paths(self.cfg.data):
-            for source, target in (languages, languages[::-1]):
-                path = os.path.join(folder, f"{split}.{source}-{target}.{source}.bin")
-                if os.path.isfile(path) and os.path.getsize(path) == 0:
-                    return True
-        return False
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Return fairseq's iterator; for the subset of fairseq-generate also prepare its output."""
@@ -364,6 +336,7 @@ class DistillationTaskMixin(_Task):
             expected=expected,
             source_dictionary=self.source_dictionary,
             target_dictionary=self.target_dictionary,
+            utterances=getattr(self.datasets.get(self.cfg.gen_subset), "ids", None),
             post_process=self.cfg.post_process,
             decoders=self._decoders,
         )
@@ -382,23 +355,3 @@ def _forget(cfg: DictConfig, option: str) -> None:
             isinstance(section, DictConfig) and option in section
         ):
             setattr(section, option, None)
-
-
-def _require_dictionaries(cfg: DictConfig) -> None:
-    data = utils.split_paths(cfg.data)[0] if cfg.data else None
-    if data is None or not os.path.isdir(data):
-        raise UsageError(
-            f"data folder {data} does not exist: give the --destdir of fairseq-preprocess"
-        )
-    languages = cfg.get("source_lang"), cfg.get("target_lang")
-    if None in languages:
-        languages = data_utils.infer_language_pair(data)
-    if None in languages:
-        raise UsageError(
-            f"{data} holds no binarised parallel data: give the --destdir of fairseq-preprocess, "
-            "or --source-lang and --target-lang"
-        )
-    for language in languages:
-        path = os.path.join(data, f"dict.{language}.txt")
-        if not os.path.isfile(path):
-            raise UsageError(f"dictionary {path} does not exist: is {data} binarised data?")

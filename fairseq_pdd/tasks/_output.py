@@ -24,6 +24,7 @@ class UncertaintyOutput:
         expected: number of sentences that the run will translate, ``None`` if nobody knows.
         source_dictionary: dictionary of the source; ``None`` where the source is no text.
         target_dictionary: dictionary of the target.
+        utterances: names of the sentences by number; ``None`` where they have none.
         post_process: fairseq's ``--post-process``.
         decoders: filled by the task with fairseq's ``tokenizer`` and ``bpe``.
     """
@@ -35,11 +36,13 @@ class UncertaintyOutput:
         expected: Optional[int],
         source_dictionary: Optional[Dictionary],
         target_dictionary: Dictionary,
+        utterances: Optional[Sequence[str]],
         post_process: Optional[str],
         decoders: Dict[str, Any],
     ) -> None:
         self.path, self.remaining = path, expected
         self.source_dictionary, self.target_dictionary = source_dictionary, target_dictionary
+        self.utterances = utterances
         self.post_process, self.decoders = post_process, decoders
         self._writer: Optional[Union[JsonLinesWriter, StreamWriter, StdoutWriter]] = None
         if silent:
@@ -65,6 +68,7 @@ class UncertaintyOutput:
                 source = self._text(self.source_dictionary, sources[i], escape_unk=False)
             if targets is not None:
                 reference = self._text(self.target_dictionary, targets[i], True, strip)
+            utterance = None if self.utterances is None else self.utterances[sample_id]
             for rank, hypo in enumerate(hypos):
                 tokens = hypo["tokens"].int().cpu()
                 self._writer.write(
@@ -76,6 +80,7 @@ class UncertaintyOutput:
                         hypothesis=self._text(self.target_dictionary, tokens, False, strip),
                         tokens=[self.target_dictionary[t] for t in tokens.tolist()],
                         scores=hypo["uncertainty"],
+                        utterance=utterance,
                     )
                 )
         if self.remaining is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from ._binarised_text import BinarisedText
 from ._distillation import DistillationConfig, DistillationTaskMixin
 
 
@@ -14,5 +15,5 @@ class DistillTranslationConfig(DistillationConfig, TranslationConfig):
 
 
 @register_task("distill_translation", dataclass=DistillTranslationConfig)
-class DistillTranslationTask(DistillationTaskMixin, TranslationTask):
+class DistillTranslationTask(DistillationTaskMixin, BinarisedText, TranslationTask):
     """Translation whose criterion has a teacher and whose hypotheses have uncertainty."""

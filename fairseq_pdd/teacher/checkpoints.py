@@ -8,16 +8,22 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 from fairseq import checkpoint_utils, models, utils
-from fairseq.data import Dictionary, data_utils
+from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import BaseFairseqModel
+from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import UsageError
+from .dictionaries import dictionary_files
 
 logger = logging.getLogger(__name__)
+
+_SAME_DICTIONARIES = (
+    "prepare the student's data with the teachers' dictionaries (text: fairseq-preprocess "
+    "--srcdict/--tgtdict; speech: their vocabulary and tokenizer in the config yaml)"
+)
 
 
 def load_members(
@@ -96,6 +102,7 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
     cfg = _config(path, state)
     _check_sizes(path, state["model"], task)
     _check_dictionaries(path, cfg.task, task)
+    _check_features(path, cfg.model, task)
     # The registry's builder and not the task's: the task would also set up the validation
     # (BLEU) of a model that it trains.
     try:
@@ -106,6 +113,11 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
             f"teacher checkpoint {path} does not fit its own model configuration or this task: "
             f"{_reason(error)} (was it trained for another task, or with another --user-dir?)"
         ) from error
+    if not isinstance(model, FairseqEncoderDecoderModel):
+        raise UsageError(
+            f"teacher checkpoint {path} is a {type(model).__name__}, no encoder-decoder: it has no "
+            "distribution for each token of a target"
+        )
     _check_finite(path, model)
     return model
 
@@ -160,8 +172,7 @@ def _check_sizes(path: str, weights: Dict[str, Any], task: FairseqTask) -> None:
         if size != len(dictionary):
             raise UsageError(
                 f"teacher checkpoint {path} has a {side} dictionary of {size:,} types, the data "
-                f"of the student one of {len(dictionary):,}: binarise the student's data with "
-                "the teachers' dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
+                f"of the student one of {len(dictionary):,}: {_SAME_DICTIONARIES}"
             )
 
 
@@ -170,27 +181,41 @@ def _check_dictionaries(path: str, cfg: Any, task: FairseqTask) -> None:
     data = utils.split_paths(getattr(cfg, "data", None) or "")[0]
     if not os.path.isdir(data):
         return
-    languages = getattr(cfg, "source_lang", None), getattr(cfg, "target_lang", None)
-    if None in languages:  # left to fairseq in training, too
-        languages = data_utils.infer_language_pair(data)
-    dictionaries = getattr(task, "source_dictionary", None), task.target_dictionary
-    for language, dictionary in zip(languages, dictionaries):
-        if language is None or dictionary is None:
-            continue
-        theirs = _load_dictionary(os.path.join(data, f"dict.{language}.txt"))
+    try:
+        files = dictionary_files(cfg, data)
+    except Exception as error:  # whatever became of that folder, the checkpoint may be right
+        logger.warning("%s: %s; the teacher's symbols were not compared", data, error)
+        return
+    ours = {"source": task.source_dictionary, "target": task.target_dictionary}
+    for side, file in files.items():
+        dictionary, theirs = ours[side], _load_dictionary(file)
         # sizes agree by now; a file of another size replaced the one of the training
-        if theirs is None or len(theirs) != len(dictionary):
+        if dictionary is None or theirs is None or len(theirs) != len(dictionary):
             continue
         if theirs.symbols != dictionary.symbols:
             position = next(
                 i for i, (a, b) in enumerate(zip(theirs.symbols, dictionary.symbols)) if a != b
             )
             raise UsageError(
-                f"teacher checkpoint {path} was trained with another {language} dictionary "
-                f"(in {data}): number {position} is {theirs[position]!r} there and "
-                f"{dictionary[position]!r} here; binarise the student's data with the teachers' "
-                "dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
+                f"teacher checkpoint {path} was trained with another {side} dictionary "
+                f"({file}): number {position} is {theirs[position]!r} there and "
+                f"{dictionary[position]!r} here; {_SAME_DICTIONARIES}"
             )
+
+
+def _check_features(path: str, model_cfg: Any, task: FairseqTask) -> None:
+    """Compare the size of a frame, for tasks whose source is speech."""
+    ours = getattr(task, "feature_dim", None)
+    theirs = getattr(model_cfg, "input_feat_per_channel", None)
+    if ours is None or theirs is None:
+        return
+    # the names of s2t_transformer and of vggtransformer
+    channels = getattr(model_cfg, "input_channels", getattr(model_cfg, "in_channels", 1))
+    if theirs * channels != ours:
+        raise UsageError(
+            f"teacher checkpoint {path} takes frames of {theirs * channels} features, the data of "
+            f"the student has frames of {ours}: compute features as for the teachers"
+        )
 
 
 def _load_dictionary(path: str) -> Optional[Dictionary]:

@@ -1,4 +1,4 @@
-"""From binarised data and an ensemble to binarised data with the ensemble's translations."""
+"""From data and an ensemble to the same data with what the ensemble says as targets."""
 
 import json
 import logging
@@ -6,14 +6,14 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
-import numpy as np
-import torch
-from fairseq.data import Dictionary, data_utils, indexed_dataset
 from tqdm import tqdm
 
 from ..errors import UsageError
+from .corpus import Corpus
+from .manifests import ManifestTable, UtteranceList
+from .pairs import SentencePairs
 from .translate import translate
 
 logger = logging.getLogger(__name__)
@@ -32,15 +32,11 @@ class TransferSettings:
     subset: str
     source_lang: Optional[str]
     target_lang: Optional[str]
+    config_yaml: str
     beam: int
     max_tokens: int
     workers: int
     generate_args: Tuple[str, ...]
-
-    @property
-    def pair(self) -> str:
-        """Language pair as in fairseq's file names."""
-        return f"{self.source_lang}-{self.target_lang}"
 
     def fingerprint(self) -> Dict[str, Any]:
         """Everything that the result depends on, as JSON."""
@@ -58,8 +54,8 @@ def build_transfer_set(settings: TransferSettings) -> None:
     Raises:
         UsageError: input is missing, ``destdir`` holds something else, or translation failed.
     """
-    settings = _with_languages(settings)
     _check(settings)
+    corpus = _corpus(settings)
     destdir, manifest = settings.destdir, settings.destdir / MANIFEST
     fingerprint = settings.fingerprint()
     if destdir.exists():
@@ -72,74 +68,59 @@ def build_transfer_set(settings: TransferSettings) -> None:
     work = destdir.with_name(destdir.name + ".partial")
     _prepare_work(work, fingerprint)
 
-    source_dict = Dictionary.load(str(settings.data / f"dict.{settings.source_lang}.txt"))
-    target_dict = Dictionary.load(str(settings.data / f"dict.{settings.target_lang}.txt"))
-    prefix = str(settings.data / f"{settings.subset}.{settings.pair}")
-    sources = data_utils.load_indexed_dataset(f"{prefix}.{settings.source_lang}", source_dict)
-    references = data_utils.load_indexed_dataset(f"{prefix}.{settings.target_lang}", target_dict)
-
     pairs = 0
     dropped = 0
     output = work / "set"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    with _Writer(output, settings, source_dict, target_dict) as writer:
+    with corpus.writer(output) as writer:
         if settings.targets in ("reference", "both"):
-            for source, reference in zip(_items(sources), _items(references)):
-                writer.add(source, reference)
+            for index in range(len(corpus)):
+                writer.add_reference(index)
                 pairs += 1
         if settings.targets in ("ensemble", "both"):
             # fairseq-generate fails on a part without a single batch
-            tokens = int(np.maximum(sources.sizes, references.sizes).sum())
-            workers = max(1, min(settings.workers, tokens // settings.max_tokens))
-            translations = translate(replace(settings, workers=workers), work, len(sources))
-            for index in range(len(sources)):
-                symbols = translations.get(index)
-                if not symbols:  # too long for the models, or an empty output
+            workers = max(1, min(settings.workers, corpus.tokens() // settings.max_tokens))
+            hypotheses = translate(replace(settings, workers=workers), corpus, work)
+            for index in range(len(corpus)):
+                hypothesis = hypotheses.get(index)
+                if not hypothesis:  # too long for the models, or an empty output
                     dropped += 1
                     continue
-                writer.add(sources[index], _encode(target_dict, symbols))
+                writer.add_hypothesis(index, hypothesis)
                 pairs += 1
     if pairs == 0:
         raise UsageError(f"the ensemble translated no sentence of '{settings.subset}'")
-    _link_other_files(settings, output)
-    counts = {"pairs": pairs, "sentences": len(sources), "dropped": dropped}
+    corpus.link_rest(output)
+    counts = {"pairs": pairs, "sentences": len(corpus), "dropped": dropped}
     manifest_text = json.dumps({"settings": fingerprint, "counts": counts}, indent=2)
     (output / MANIFEST).write_text(manifest_text + "\n")
     os.replace(output, destdir)
     shutil.rmtree(work)
     tqdm.write(
-        f"{destdir}: {pairs:,} pairs from {len(sources):,} sentences"
+        f"{destdir}: {pairs:,} pairs from {len(corpus):,} sentences"
         + (f", {dropped:,} without translation dropped" if dropped else "")
     )
 
 
-def _with_languages(settings: TransferSettings) -> TransferSettings:
+def _check(settings: TransferSettings) -> None:
     if not settings.data.is_dir():
         raise UsageError(
-            f"data folder {settings.data} does not exist: give the --destdir of fairseq-preprocess"
+            f"data folder {settings.data} does not exist: give the data that the ensemble was "
+            "trained on"
         )
-    if settings.source_lang and settings.target_lang:
-        return settings
-    source, target = data_utils.infer_language_pair(str(settings.data))
-    if source is None or target is None:
-        raise UsageError(
-            f"{settings.data} holds no binarised text to infer the languages from: give "
-            "--source-lang and --target-lang"
-        )
-    return replace(settings, source_lang=source, target_lang=target)
-
-
-def _check(settings: TransferSettings) -> None:
     missing = [path for path in settings.checkpoints if not os.path.isfile(path)]
     if missing:
         raise UsageError(f"checkpoint not found: {', '.join(missing)} (--path a.pt:b.pt)")
-    for language in (settings.source_lang, settings.target_lang):
-        for name in (f"dict.{language}.txt", f"{settings.subset}.{settings.pair}.{language}.idx"):
-            if not (settings.data / name).is_file():
-                raise UsageError(
-                    f"{settings.data / name} does not exist: check --subset and the languages"
-                )
+
+
+def _corpus(settings: TransferSettings) -> Corpus:
+    """The subset, by the kind of files that are there."""
+    if (settings.data / settings.config_yaml).is_file():
+        return ManifestTable(settings.data, settings.subset, settings.config_yaml)
+    if (settings.data / "dict.txt").is_file() and any(settings.data.glob("*.json")):
+        return UtteranceList(settings.data, settings.subset)
+    return SentencePairs(settings.data, settings.subset, settings.source_lang, settings.target_lang)
 
 
 def _prepare_work(work: Path, fingerprint: Dict[str, Any]) -> None:
@@ -149,51 +130,3 @@ def _prepare_work(work: Path, fingerprint: Dict[str, Any]) -> None:
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(fingerprint))
-
-
-def _items(dataset: Any) -> Iterator[torch.Tensor]:
-    return (dataset[i] for i in range(len(dataset)))
-
-
-def _encode(dictionary: Dictionary, symbols: str) -> torch.Tensor:
-    return dictionary.encode_line(symbols, append_eos=True, add_if_not_exist=False)
-
-
-class _Writer:
-    """Two indexed datasets, source and target, side by side."""
-
-    def __init__(
-        self, folder: Path, settings: TransferSettings, source: Dictionary, target: Dictionary
-    ) -> None:
-        languages: Iterable[Tuple[Optional[str], Dictionary]] = (
-            (settings.source_lang, source),
-            (settings.target_lang, target),
-        )
-        self._prefixes = [str(folder / f"train.{settings.pair}.{name}") for name, _ in languages]
-        self._builders = [
-            indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(dictionary))
-            for prefix, (_, dictionary) in zip(self._prefixes, languages)
-        ]
-
-    def add(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        for builder, item in zip(self._builders, (source, target)):
-            builder.add_item(item)
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        for builder, prefix in zip(self._builders, self._prefixes):
-            builder.finalize(f"{prefix}.idx")
-
-
-def _link_other_files(settings: TransferSettings, output: Path) -> None:
-    """Dictionaries and the other subsets; links, since validation data can be large."""
-    for path in sorted(settings.data.iterdir()):
-        name = path.name
-        held_out = f".{settings.pair}." in name and not name.startswith("train.")
-        if path.is_file() and (held_out or name.startswith("dict.")):
-            try:
-                os.link(path.resolve(), output / name)
-            except OSError:  # another file system
-                shutil.copyfile(path, output / name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Dict
 from tqdm import tqdm
 
 from ..errors import UsageError
+from .corpus import Corpus
 
 if TYPE_CHECKING:
     from .build import TransferSettings
@@ -19,28 +20,28 @@ _POLL_SECONDS = 0.5
 _END = b"Generate "
 
 
-def translate(settings: "TransferSettings", work: Path, num_sentences: int) -> Dict[int, str]:
+def translate(settings: "TransferSettings", corpus: Corpus, work: Path) -> Dict[int, str]:
     """Best hypothesis of each sentence.
 
     Args:
-        settings: what to translate and how.
+        settings: how to translate.
+        corpus: what to translate.
         work: folder for the parts; complete parts found there are not translated again.
-        num_sentences: size of the subset, for the progress bar.
 
     Returns:
-        Target symbols, joined with spaces and without end-of-sequence, by sentence number;
-        sentences that are too long for the models are absent.
+        Hypotheses by sentence number, as the corpus wants them: symbols joined with spaces and
+        without end-of-sequence, or text. Sentences too long for the models are absent.
 
     Raises:
         UsageError: fairseq-generate failed.
     """
     parts = [work / f"part-{i}-of-{settings.workers}" for i in range(settings.workers)]
     pending = [i for i, part in enumerate(parts) if not _is_complete(_output(part, settings))]
-    processes = {i: _start(settings, i, parts[i]) for i in pending}
+    processes = {i: _start(settings, corpus, i, parts[i]) for i in pending}
     counters = [_Counter(_output(part, settings)) for part in parts]
     try:
         with tqdm(
-            total=num_sentences,
+            total=len(corpus),
             desc="translating",
             unit=" sentences",
             mininterval=0.5 if sys.stderr.isatty() else 15,
@@ -62,17 +63,18 @@ def translate(settings: "TransferSettings", work: Path, num_sentences: int) -> D
     for part in parts:
         if not _is_complete(_output(part, settings)):
             raise _failure(part)
-        hypotheses.update(_read(_output(part, settings)))
+        hypotheses.update(_read(_output(part, settings), corpus.hypothesis_lines))
     return hypotheses
 
 
-def _start(settings: "TransferSettings", index: int, part: Path) -> "subprocess.Popen[bytes]":
+def _start(
+    settings: "TransferSettings", corpus: Corpus, index: int, part: Path
+) -> "subprocess.Popen[bytes]":
     part.mkdir(exist_ok=True)
     command = [
         sys.executable, "-m", "fairseq_cli.generate", str(settings.data),
         # the plugin lets checkpoints be loaded safely; scores are not wanted here
-        "--user-dir", str(Path(__file__).parents[1]), "--task", "translation",
-        "--source-lang", str(settings.source_lang), "--target-lang", str(settings.target_lang),
+        "--user-dir", str(Path(__file__).parents[1]), *corpus.generate_args,
         "--path", ":".join(settings.checkpoints), "--gen-subset", settings.subset,
         "--beam", str(settings.beam), "--nbest", "1", "--max-tokens", str(settings.max_tokens),
         "--skip-invalid-size-inputs-valid-test", "--no-progress-bar",
@@ -122,14 +124,14 @@ def _is_complete(path: Path) -> bool:
         return any(line.startswith(_END) for line in stream.read().split(b"\n"))
 
 
-def _read(path: Path) -> Dict[int, str]:
+def _read(path: Path, kind: str) -> Dict[int, str]:
     hypotheses = {}
     # newline="\n": symbols may hold characters that Python counts as line breaks
     with open(path, encoding="utf-8", newline="\n") as stream:
         for line in stream:
-            if line.startswith("H-"):
-                name, _, symbols = line.rstrip("\n").split("\t", 2)
-                hypotheses[int(name[2:])] = symbols
+            if line.startswith(f"{kind}-"):
+                name, _, hypothesis = line.rstrip("\n").split("\t", 2)
+                hypotheses[int(name[2:])] = hypothesis
     return hypotheses
 
 

@@ -26,6 +26,24 @@ _ARCHITECTURES = {
         "--decoder-out-embed-dim", _DIM,
         "--encoder-layers", f"[({_DIM}, 3)]", "--decoder-layers", f"[({_DIM}, 3)]",
     ],
+    # one convolution, so that what is behind the end of an utterance does not leak into it
+    "s2t_transformer_s": [
+        "--encoder-embed-dim", _DIM, "--encoder-ffn-embed-dim", 2 * _DIM,
+        "--conv-channels", _DIM, "--conv-kernel-sizes", 3, "--dropout", 0,
+        "--encoder-layers", 1, "--decoder-layers", 1,
+        "--encoder-attention-heads", 2, "--decoder-attention-heads", 2,
+    ],
+    "vggtransformer_1": [
+        "--vggblock-enc-config", "[(4, 3, 2, 1, True), (8, 3, 2, 1, True)]",
+        "--transformer-enc-config", f"(({_DIM}, 2, {2 * _DIM}, True, 0.0, 0.0, 0.0),)",
+        "--enc-output-dim", _DIM, "--tgt-embed-dim", _DIM,
+        "--conv-dec-config", f"(({_DIM}, 3, True),)",
+        "--transformer-dec-config", f"(({_DIM}, 2, {2 * _DIM}, True, 0.0, 0.0, 0.0),)",
+    ],
+    "vggtransformer_enc_1": [
+        "--vggblock-enc-config", "[(4, 3, 2, 1, True)]", "--enc-output-dim", _DIM,
+        "--transformer-enc-config", f"(({_DIM}, 2, {2 * _DIM}, True, 0.0, 0.0, 0.0),)",
+    ],
 }  # fmt: skip
 
 

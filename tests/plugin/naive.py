@@ -68,10 +68,24 @@ def net_input(source: Tensor, target: Tensor) -> Dict[str, Tensor]:
 def logged_sums(
     criterion: str, student: Any, members: List[Any], sample: Dict[str, Any], offset: float
 ) -> Dict[str, float]:
-    """All that a criterion logs of a batch, from each sentence alone."""
+    """All that a criterion logs of a batch of sentences, from each alone."""
+    pairs = [
+        (source[source.ne(PAD)], target[target.ne(PAD)])
+        for source, target in zip(sample["net_input"]["src_tokens"], sample["target"])
+    ]
+    return sums_of_pairs(criterion, student, members, pairs, offset)
+
+
+def sums_of_pairs(
+    criterion: str,
+    student: Any,
+    members: List[Any],
+    pairs: List[Tuple[Tensor, Tensor]],
+    offset: float,
+) -> Dict[str, float]:
+    """All that a criterion logs of sources and targets without padding."""
     sums: Dict[str, float] = {}
-    for source, target in zip(sample["net_input"]["src_tokens"], sample["target"]):
-        source, target = source[source.ne(PAD)], target[target.ne(PAD)]
+    for source, target in pairs:
         inputs = net_input(source, target)
         with torch.no_grad():
             logits = student(**inputs)[0][0].double()

@@ -87,7 +87,7 @@ def test_dictionary_of_other_symbols(workspace, tmp_path, data):
     path.write_text("\n".join(lines) + "\n", "utf-8")
     rejected(
         train(data, tmp_path, "--teacher-paths", workspace.teachers),
-        workspace.transformer, "another yy dictionary", "number 7", lines[3].split()[0],
+        workspace.transformer, "another target dictionary", "number 7", lines[3].split()[0],
         "--srcdict/--tgtdict",
     )  # fmt: skip
 

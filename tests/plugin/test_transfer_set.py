@@ -69,7 +69,7 @@ def test_reference_targets_need_no_translation_and_are_not_built_twice(
     args = (workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set")
     invoke(*args, "--targets", "reference")
     assert pairs(tmp_path / "set", "train") == pairs(workspace.data, "train")
-    monkeypatch.setattr(build, "_Writer", None)
+    monkeypatch.setattr(build, "_corpus", lambda _: [])
     invoke(*args, "--targets", "reference")
     with pytest.raises(UsageError, match="not this transfer set"):
         invoke(*args, "--targets", "both")
@@ -80,7 +80,7 @@ def test_an_interrupted_run_translates_only_what_is_missing(
 ) -> None:
     started: List[int] = []
 
-    def start(settings: Any, index: int, part: Path) -> Any:
+    def start(settings: Any, corpus: Any, index: int, part: Path) -> Any:
         started.append(index)
         part.mkdir(exist_ok=True)
         (part / "stderr.log").write_text("")

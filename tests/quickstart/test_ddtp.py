@@ -18,6 +18,7 @@ import apt_index  # noqa: E402
 import corpus  # noqa: E402
 import ddtp  # noqa: E402
 import leakage  # noqa: E402
+import private_apt  # noqa: E402
 
 ENGLISH = """\
 Package: frob
@@ -136,8 +137,8 @@ def test_any_text_parses(text):
 
 def test_complaint_is_one_line_and_prefers_errors():
     messages = b"Reading...\nW: slow mirror\nE: Unable to lock\nE: second"
-    assert apt_index.complaint(messages) == "apt says: E: Unable to lock"
-    assert apt_index.complaint(b"") == "apt gives no reason"
+    assert private_apt.complaint(messages) == "apt says: E: Unable to lock"
+    assert private_apt.complaint(b"") == "apt gives no reason"
 
 
 def test_dialogue_pairs_sentences_and_undoes_escapes():
@@ -535,7 +536,7 @@ def test_failure_of_apt_is_passed_on(tmp_path, capsys, monkeypatch, script, expe
     for name in ("apt-get", "dpkg-deb", "apt-helper"):
         fake_tool(tools, name, script)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    monkeypatch.setattr(apt_index, "APT_HELPER", str(tools / "apt-helper"))
+    monkeypatch.setattr(private_apt, "APT_HELPER", str(tools / "apt-helper"))
     assert ddtp.main(["--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert expected in message
@@ -586,7 +587,7 @@ def test_debian_text_from_imitated_apt(tmp_path, capsys, monkeypatch):
     fake_tool(tools, "dpkg-deb", f"cat {tmp_path}/game.tar")
     fake_tool(tools, "apt-helper", 'cat "$4"')
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    monkeypatch.setattr(apt_index, "APT_HELPER", str(tools / "apt-helper"))
+    monkeypatch.setattr(private_apt, "APT_HELPER", str(tools / "apt-helper"))
 
     assert ddtp.main(["--out", str(tmp_path / "out")]) == 0
 

@@ -30,6 +30,7 @@ from .layout import (
     describe_dictionaries,
     differences,
     file_sha256,
+    require_fixed,
     sample_digests,
     shard_path,
     token_dtype,
@@ -125,6 +126,13 @@ def _load_dataset(task: FairseqTask, subset: str) -> FairseqDataset:
     dataset = task.dataset(subset)
     if len(dataset) == 0:
         raise UsageError(f"subset '{subset}' is empty")
+    if not hasattr(dataset, "sizes"):  # speech_recognition of fairseq's examples
+        raise UsageError(
+            f"the first checkpoint was trained with task {type(task).__name__}, whose data cannot "
+            "be cached: put one of task distill_speech_recognition first, or give --teacher-paths "
+            "in training"
+        )
+    require_fixed(subset, dataset)
     return dataset
 
 

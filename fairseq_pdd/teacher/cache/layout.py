@@ -22,6 +22,9 @@ import numpy as np
 from fairseq.data import Dictionary, FairseqDataset
 from torch import Tensor
 
+from ...errors import UsageError
+from ...speech.tables import augmentations
+
 FORMAT = 1
 MANIFEST = "cache.json"
 SHARD_SENTENCES = 4096
@@ -81,6 +84,17 @@ def describe_dictionaries(task: Any) -> Dict[str, Any]:
     """The dictionaries that a task has, by side."""
     sides = {"source": task.source_dictionary, "target": task.target_dictionary}
     return {side: describe_dictionary(d) for side, d in sides.items() if d is not None}
+
+
+def require_fixed(subset: str, dataset: FairseqDataset) -> None:
+    """Raise :class:`UsageError` if sentences differ from epoch to epoch: a cache holds but one."""
+    found = augmentations(dataset)
+    if found:
+        raise UsageError(
+            f"subset '{subset}' is augmented ({', '.join(found)}), so a teacher cache would hold "
+            "what the ensemble says of other input than the student's: give --teacher-paths, or "
+            "switch augmentation off in the config yaml"
+        )
 
 
 def describe_dataset(dataset: FairseqDataset) -> Dict[str, Any]:

@@ -21,6 +21,7 @@ from .layout import (
     describe_dictionaries,
     differences,
     file_sha256,
+    require_fixed,
     sample_digests,
     shard_path,
 )
@@ -108,6 +109,7 @@ class CachedTeacher:
                 f"{', '.join(self.subsets)}: build it with --subset "
                 f"{','.join([*self.subsets, subset])} (or train with --disable-validation)"
             )
+        require_fixed(subset, dataset)
         found = differences(describe_dataset(dataset), self._made_of["data"][subset])
         step = max(1, len(dataset) // _COMPARED_SENTENCES)
         cached = self.subsets[subset]

@@ -1,0 +1,112 @@
+"""What fairseq's speech_to_text reads: features in a zip, TSV manifests, subwords, config.yaml."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+import yaml
+
+FEATURES = "features.zip"
+COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
+
+
+class FeatureZip:
+    """Features in a zip without compression, from which fairseq reads by offset and size.
+
+    The file has its name only once it is complete.
+    """
+
+    def __init__(self, folder: Path, name: str = FEATURES) -> None:
+        self.path = folder / name
+        self._partial = folder / f".{name}.{os.getpid()}"
+        self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
+
+    def add(self, name: str, features: np.ndarray) -> str:
+        """Write features, shape (frames, bins); returns what stands in the column "audio"."""
+        stream = io.BytesIO()
+        np.save(stream, features)
+        # a date of its own would make two runs differ
+        info = zipfile.ZipInfo(f"{name}.npy")
+        self._zip.writestr(info, stream.getvalue())
+        offset = info.header_offset + len(info.FileHeader())
+        return f"{self.path.name}:{offset}:{info.file_size}"
+
+    def __enter__(self) -> FeatureZip:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._zip.close()
+        if kind is None:
+            self._partial.replace(self.path)
+        else:
+            self._partial.unlink()
+
+
+def write_tsv(path: Path, rows: Iterable[dict[str, str | int]]) -> None:
+    """A manifest with the columns that fairseq knows."""
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(
+            stream,
+            COLUMNS,
+            delimiter="\t",
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONE,
+            quotechar=None,  # quotation marks are text like any other
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def train_subwords(texts: Iterable[str], folder: Path, vocabulary: int) -> None:
+    """SentencePiece model and fairseq's dictionary of its pieces: spm.model and dict.txt."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=vocabulary,
+        character_coverage=1.0,
+        hard_vocab_limit=False,  # little text may not have so many
+        # fairseq's dictionary has the other special symbols
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        unk_id=0,
+        minloglevel=2,
+    )
+    (folder / "spm.model").write_bytes(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    known = [pieces.id_to_piece(i) for i in range(1, pieces.get_piece_size())]
+    text = "".join(f"{piece} 1\n" for piece in known)
+    (folder / "dict.txt").write_text(text, encoding="utf-8")
+
+
+def write_config(folder: Path, bins: int, augment: bool) -> None:
+    """config.yaml as fairseq's own preparation writes it; `augment` adds a light SpecAugment."""
+    root = folder.resolve()
+    config = {
+        "audio_root": str(root),
+        "vocab_filename": "dict.txt",
+        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": str(root / "spm.model")},
+        "input_channels": 1,
+        "input_feat_per_channel": bins,
+        "shuffle": False,
+        "feature_transforms": {
+            "*": ["utterance_cmvn"],
+            "_train": ["utterance_cmvn", *(["specaugment"] if augment else [])],
+        },
+        "specaugment": {
+            "freq_mask_N": 2,
+            "freq_mask_F": bins // 5,
+            "time_mask_N": 2,
+            "time_mask_T": 20,
+            "time_mask_p": 0.2,
+        },
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""LibriSpeech, and other speech to test with, for fairseq's speech_to_text.
+
+What fairseq's prep_librispeech_data.py makes: 80 log-mel energies of each utterance in a zip, a
+manifest for each part, sentencepiece of the training text, config.yaml with the SpecAugment policy
+LD. That script downloads, and needs torchaudio before 2.9; this one reads the folders that are
+there. Parts that are done are skipped; config.yaml is written last.
+
+    prepare.py LIBRISPEECH DATA --train train-clean-100 … --held-out dev-clean … --list ami=ami.tsv
+
+LIBRISPEECH holds PART/SPEAKER/CHAPTER/*.flac and *.trans.txt, as it is distributed. A list names
+speech of other kinds: lines of a file, a tab and its transcript; files are relative to the list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+import yaml
+from manifests import FeatureZip, train_subwords, write_tsv
+from torchaudio.compliance import kaldi
+from tqdm import tqdm
+
+RATE, MEL_BINS = 16000, 80
+# fairseq's policy LD
+SPECAUGMENT = {
+    "time_wrap_W": 0,
+    "freq_mask_N": 2,
+    "freq_mask_F": 27,
+    "time_mask_N": 2,
+    "time_mask_T": 100,
+    "time_mask_p": 1.0,
+}
+
+
+class InputError(Exception):
+    """Input that its user can mend."""
+
+
+class Utterance(NamedTuple):
+    """One recording."""
+
+    name: str
+    audio: Path
+    text: str
+
+
+def part_of_librispeech(folder: Path) -> Iterator[Utterance]:
+    """Utterances of a part, by name."""
+    transcripts = sorted(folder.glob("*/*/*.trans.txt"))
+    if not transcripts:
+        raise InputError(f"{folder} has no */*/*.trans.txt: is it a part of LibriSpeech?")
+    for path in transcripts:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.partition(" ")
+            yield Utterance(name, path.parent / f"{name}.flac", text.lower())
+
+
+def listed(path: Path) -> Iterator[Utterance]:
+    """Utterances of a list; named by their place in it."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        audio, tab, text = line.partition("\t")
+        if not tab:
+            raise InputError(f"{path}:{number} is not a file, a tab and a transcript")
+        yield Utterance(f"{path.stem}-{number}", path.parent / audio, text.lower())
+
+
+def features(utterance: Utterance) -> np.ndarray:
+    """Log-mel energies at 16 kHz, float32, shape (frames, MEL_BINS)."""
+    torch.set_num_threads(1)
+    try:
+        samples, rate = soundfile.read(utterance.audio, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InputError(f"{utterance.audio} cannot be read: {error}") from None
+    mono = torch.from_numpy(samples.mean(axis=1, keepdims=True).T)
+    # 16-bit units, as Kaldi and fairseq have them
+    wave = 2**15 * torchaudio.functional.resample(mono, rate, RATE)
+    return kaldi.fbank(wave, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
+
+
+def extracted(utterances: list[Utterance], workers: int) -> Iterator[np.ndarray]:
+    """Features of all, in order."""
+    if workers == 1:
+        yield from map(features, utterances)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(features, utterances, chunksize=16)
+
+
+def write_part(data: Path, name: str, utterances: list[Utterance], workers: int) -> None:
+    """A zip of features and its manifest, unless they are there."""
+    manifest = data / f"{name}.tsv"
+    if manifest.exists():
+        return
+    rows = []
+    with FeatureZip(data, f"{name}.zip") as archive:
+        found = extracted(utterances, workers)
+        for utterance, frames in zip(utterances, tqdm(found, name, len(utterances))):
+            row = {
+                "id": utterance.name,
+                "audio": archive.add(utterance.name, frames),
+                "n_frames": len(frames),
+                "tgt_text": utterance.text,
+                "speaker": utterance.name.partition("-")[0],
+            }
+            rows.append(row)
+    partial = manifest.with_suffix(".partial")
+    write_tsv(partial, rows)
+    os.replace(partial, manifest)
+
+
+def write_config(data: Path) -> None:
+    root = data.resolve()
+    cmvn = "utterance_cmvn"
+    config = {
+        "audio_root": str(root),
+        "vocab_filename": "dict.txt",
+        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": str(root / "spm.model")},
+        "input_channels": 1,
+        "input_feat_per_channel": MEL_BINS,
+        "feature_transforms": {"*": [cmvn], "_train": [cmvn, "specaugment"]},
+        "specaugment": SPECAUGMENT,
+    }
+    (data / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("librispeech", type=Path, help="folder of the parts")
+    parser.add_argument("data", type=Path, help="folder to write to")
+    parser.add_argument("--train", nargs="+", required=True, help="parts to train on")
+    parser.add_argument(
+        "--held-out", nargs="+", required=True, help="parts to validate and test on"
+    )
+    parser.add_argument("--list", nargs="*", default=[], metavar="NAME=FILE", help="other speech")
+    parser.add_argument("--vocabulary", type=int, default=10000, help="number of subwords")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    args = parser.parse_args()
+    args.data.mkdir(parents=True, exist_ok=True)
+    try:
+        parts = {name: args.librispeech / name for name in (*args.train, *args.held_out)}
+        missing = [str(path) for path in parts.values() if not path.is_dir()]
+        others = {name: Path(path) for name, _, path in (x.partition("=") for x in args.list)}
+        missing += [str(path) for path in others.values() if not path.is_file()]
+        if missing:
+            raise InputError(f"{', '.join(missing)} does not exist")
+        utterances = {name: list(part_of_librispeech(path)) for name, path in parts.items()}
+        utterances.update({name: list(listed(path)) for name, path in others.items()})
+        for name, content in utterances.items():
+            write_part(args.data, name, content, args.workers)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    texts = (u.text for name in args.train for u in utterances[name])
+    train_subwords(texts, args.data, args.vocabulary)
+    write_config(args.data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# The paper's Table 3 with fairseq's own recipe of LibriSpeech, for a node with GPUs. Stages that are
+# done are skipped, so an interrupted run goes on where it stopped. Logs are in $WORK/logs.
+#
+#   LIBRISPEECH=DIR      the corpus: DIR/train-clean-100/…
+#   OOD="NAME=FILE …"    other speech to tell from it, such as ami=ami.tsv (see prepare.py); test-other
+#                        is always one
+#   WORK=DIR             where everything goes
+#   DATA=DIR             features and manifests ($WORK/data); with a config.yaml, such as fairseq's
+#                        own script leaves, it is taken as it is
+#   GPUS=N               how many GPUs the node has; gradients are those of eight
+# More settings stand below. With eight GPUs all of it takes about as long as nine models.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+HERE=examples/librispeech
+WORK=${WORK:-$HERE/work} BIN=${BIN:-.venv/bin}
+DATA=${DATA:-$WORK/data} OOD=${OOD:-} GPUS=${GPUS:-8}
+TRAIN_PARTS=${TRAIN_PARTS:-train-clean-100 train-clean-360 train-other-500}
+VALID_PARTS=${VALID_PARTS:-dev-clean dev-other}
+VOCABULARY=${VOCABULARY:-10000} WORKERS=${WORKERS:-$(nproc)}
+MEMBERS=${MEMBERS:-6} EVALUATED=${EVALUATED:-$MEMBERS} STUDENTS=${STUDENTS:-send pd_send2}
+UPDATES=${UPDATES:-300000} STUDENT_UPDATES=${STUDENT_UPDATES:-$UPDATES}
+WARMUP=${WARMUP:-10000} MAX_TOKENS=${MAX_TOKENS:-40000}
+# further options of fairseq-train, and what all commands get (--fp16, --cpu)
+MODEL=${MODEL:---arch s2t_transformer_s --lr 2e-3}
+DEVICE=${DEVICE:-}
+PLUGIN="--user-dir fairseq_pdd"
+
+JOBS=1
+. examples/lib/jobs.sh # say, job, background, finish
+comma() { local IFS=,; echo "$*"; }
+
+say "1. data: features, subwords, manifests"
+if [ ! -e "$DATA/config.yaml" ]; then
+  : "${LIBRISPEECH:?give LIBRISPEECH, the folder of train-clean-100 and the other parts}"
+  job prepare 'error' $BIN/python $HERE/prepare.py "$LIBRISPEECH" "$DATA" --train $TRAIN_PARTS \
+    --held-out $VALID_PARTS test-clean test-other --list $OOD --vocabulary $VOCABULARY \
+    --workers $WORKERS
+fi
+
+# fairseq's own page, but for what --task and --criterion say
+TRAIN=("$DATA" $PLUGIN --config-yaml config.yaml $DEVICE --num-workers 4
+  --train-subset "$(comma $TRAIN_PARTS)" --valid-subset "$(comma $VALID_PARTS)"
+  --max-tokens $MAX_TOKENS --update-freq $(((8 + GPUS - 1) / GPUS))
+  --share-decoder-input-output-embed --optimizer adam --lr-scheduler inverse_sqrt
+  --warmup-updates $WARMUP --clip-norm 10.0 --no-progress-bar --no-epoch-checkpoints $MODEL)
+
+say "2. ensemble: $MEMBERS models that differ in their seed"
+for seed in $(seq $MEMBERS); do
+  job "member$seed" 'valid on' $BIN/fairseq-train "${TRAIN[@]}" --task speech_to_text \
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --report-accuracy \
+    --max-update $UPDATES --seed "$seed" --save-dir "$WORK/member$seed"
+done
+checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
+ENSEMBLE=${checkpoints%:}
+
+say "3. students: $STUDENTS"
+for criterion in $STUDENTS; do
+  job "$criterion" 'valid on|teacher:' $BIN/fairseq-train "${TRAIN[@]}" \
+    --task distill_speech_to_text --criterion "$criterion" --teacher-paths "$ENSEMBLE" \
+    --max-update $STUDENT_UPDATES --seed 1 --save-dir "$WORK/$criterion"
+done
+
+say "4. recognition with uncertainty"
+recognise() { # SYSTEM CHECKPOINTS
+  local out=$WORK/records/$1 name runs=()
+  runs+=(-- --gen-subset test-clean --uncertainty-path "$out/test.jsonl")
+  for name in test-other $(printf '%s\n' $OOD | cut -d= -f1); do
+    runs+=(-- --gen-subset "$name" --uncertainty-path "$out/ood_$name.jsonl")
+  done
+  runs+=(-- --gen-subset test-clean --score-reference --uncertainty-path "$out/nll.jsonl")
+  job "recognise_$1" 'Translated|WER' $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN \
+    --task distill_speech_to_text --config-yaml config.yaml --path "$2" $DEVICE --quiet \
+    --max-tokens 50000 --required-batch-size-multiple 1 --beam 5 --scoring wer "${runs[@]}"
+}
+for seed in $(seq $EVALUATED); do
+  recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"
+done
+recognise ensemble "$ENSEMBLE"
+for criterion in $STUDENTS; do recognise $criterion "$WORK/$criterion/checkpoint_best.pt"; done
+
+say "5. results"
+$BIN/fairseq-pdd assess table "$WORK/records" --kind speech --markdown "$WORK/table.md" \
+  --json "$WORK/table.json"

@@ -1,0 +1,57 @@
+"""Clips as log-mel features, all at one sample rate, so that the rate does not tell the set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import lru_cache
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from torchaudio.compliance import kaldi
+from utterances import SEED, InputError, Utterance
+
+RATE = 8000  # telephone prompts have no more, and the game hardly anything above 2.7 kHz
+MEL_BINS = 40
+
+
+def waveform(utterance: Utterance) -> torch.Tensor:
+    """The clip in one channel at RATE: float32, shape (samples,).
+
+    Raises:
+        InputError: the audio is missing or cannot be decoded.
+    """
+    source = utterance.audio
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        where = utterance.name if isinstance(source, bytes) else source
+        raise InputError(f"{where} cannot be read as audio: {error}") from None
+    mono = torch.from_numpy(samples.mean(axis=1))
+    return resampler(rate)(mono) if len(mono) else mono
+
+
+@lru_cache
+def resampler(rate: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(rate, RATE)
+
+
+def log_mel(samples: torch.Tensor) -> np.ndarray:
+    """Kaldi's log-mel energies, 100 frames a second: float32, shape (frames, MEL_BINS).
+
+    The loudness of a clip is a constant here, which fairseq's utterance_cmvn takes away.
+    """
+    # 16-bit units, as Kaldi and fairseq have them
+    return kaldi.fbank(samples[None] * 2**15, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
+
+
+def add_noise(samples: torch.Tensor, name: str, decibels: float) -> torch.Tensor:
+    """White noise at a signal-to-noise ratio; the same noise whenever the name is the same."""
+    digest = hashlib.sha256(f"{SEED}\n{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    noise = torch.randn(samples.shape, generator=generator)
+    scale = (samples.square().mean() / noise.square().mean()).sqrt()
+    return samples + noise * scale * 10 ** (-decibels / 20)

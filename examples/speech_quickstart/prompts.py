@@ -1,0 +1,55 @@
+"""Speech that is out of domain: prompts of the telephone system Asterisk, Dutch of a game."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import PurePosixPath
+
+from fillets import dialogue
+from utterances import Utterance
+
+PROMPT = re.compile(r"([^;:\s]+):\s*(.+)")
+
+
+def asterisk(texts: dict[str, bytes], sounds: dict[str, bytes], speaker: str) -> list[Utterance]:
+    """Prompts with their texts.
+
+    Args:
+        texts: lists of prompts, files core-sounds-XX.txt.gz of lines "name: text".
+        sounds: WAV files at .../sounds/VOICE/name.wav.
+        speaker: who speaks them all.
+    """
+    text_of: dict[str, str] = {}
+    for data in texts.values():
+        for line in gzip.decompress(data).decode("utf-8", "replace").splitlines():
+            if match := PROMPT.match(line):
+                text_of[match[1]] = match[2]
+    found = []
+    for path, data in sorted(sounds.items()):
+        name = path.partition("/sounds/")[2].partition("/")[2].removesuffix(".wav")
+        if name in text_of:
+            found.append(Utterance(name.replace("/", "-"), data, text_of[name], speaker))
+    return found
+
+
+def dubbed(scripts: dict[str, bytes], sounds: dict[str, bytes]) -> list[Utterance]:
+    """Dialogue of a game with its translated texts.
+
+    Args:
+        scripts: files .../script/LEVEL/dialogs_XX.lua.
+        sounds: clips .../sound/LEVEL/XX/name.ogg.
+    """
+    texts = {
+        (PurePosixPath(path).parent.name, name): translation
+        for path, data in scripts.items()
+        for name, _, translation in dialogue(data.decode("utf-8", "replace"))
+    }
+    found = []
+    for path, data in sorted(sounds.items()):
+        clip = PurePosixPath(path)
+        level = clip.parent.parent.name
+        if (level, clip.stem) in texts:
+            text = texts[level, clip.stem]
+            found.append(Utterance(f"{level}-{clip.stem}", data, text, "dutch"))
+    return found

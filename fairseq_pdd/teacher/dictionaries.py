@@ -1,0 +1,33 @@
+"""Where the data of a task keeps its dictionaries."""
+
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+from fairseq.data import data_utils
+from fairseq.data.audio.data_cfg import S2TDataConfig
+
+
+def dictionary_files(cfg: Any, data: str) -> Dict[str, str]:
+    """Dictionary files by side, ``source`` and ``target``, whether or not they exist.
+
+    Args:
+        cfg: configuration of a translation or speech task, such as a checkpoint has it.
+        data: its data folder.
+
+    Raises:
+        Exception: what fairseq raises for a config yaml that cannot be read.
+    """
+    if getattr(cfg, "config_yaml", None):  # speech_to_text
+        vocabulary = S2TDataConfig(Path(data) / cfg.config_yaml).vocab_filename
+        return {"target": os.path.join(data, vocabulary)}
+    if not hasattr(cfg, "source_lang"):  # the speech_recognition of fairseq's examples
+        return {"target": os.path.join(data, "dict.txt")}
+    languages = cfg.source_lang, cfg.target_lang
+    if None in languages:  # left to fairseq in training, too
+        languages = data_utils.infer_language_pair(data)
+    return {
+        side: os.path.join(data, f"dict.{language}.txt")
+        for side, language in zip(("source", "target"), languages)
+        if language is not None
+    }

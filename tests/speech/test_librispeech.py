@@ -1,0 +1,90 @@
+"""The recipe for LibriSpeech, from recordings to its table, on a miniature of the corpus."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import commands
+import numpy as np
+import soundfile
+import spoken
+
+HERE = commands.REPOSITORY / "examples" / "librispeech"
+
+
+def write_part(folder: Path, utterances, kind="flac"):
+    """A part as LibriSpeech is distributed: SPEAKER/CHAPTER with a list of transcripts."""
+    for utterance in utterances:
+        speaker, chapter, _ = utterance.name.split("-")
+        place = folder / speaker / chapter
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{utterance.name}.{kind}", spoken.waveform(utterance), spoken.RATE)
+        with open(place / f"{speaker}-{chapter}.trans.txt", "a") as stream:
+            stream.write(f"{utterance.name} {utterance.text.upper()}\n")
+
+
+def write_other(path: Path, utterances):
+    """A list of recordings of another kind: twice the rate, backwards."""
+    lines = []
+    for utterance in utterances:
+        wave = spoken.waveform(utterance, 2 * spoken.RATE)[::-1]
+        soundfile.write(path.parent / f"{utterance.name}.ogg", wave, 2 * spoken.RATE)
+        lines.append(f"{utterance.name}.ogg\t{utterance.text[::-1]}\n")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def test_from_recordings_to_the_table(tmp_path):
+    corpus, work = tmp_path / "LibriSpeech", tmp_path / "work"
+    splits = {"train-a": 60, "train-b": 40, "dev-clean": 12, "test-clean": 12, "test-other": 12}
+    content = {n: spoken.utterances(size, i) for i, (n, size) in enumerate(splits.items(), 10)}
+    for name, utterances in content.items():
+        write_part(corpus / name, utterances)
+    write_other(tmp_path / "ami.tsv", content["test-other"])
+    model = commands.train_args(Path(), Path(), "--arch", "s2t_transformer_s")
+    sizes = model[model.index("--arch") : model.index("--optimizer")]
+    settings = {
+        "LIBRISPEECH": corpus, "WORK": work, "OOD": f"ami={tmp_path / 'ami.tsv'}",
+        "TRAIN_PARTS": "train-a train-b", "VALID_PARTS": "dev-clean", "VOCABULARY": 40,
+        "MEMBERS": 2, "EVALUATED": 0, "STUDENTS": "pd_send2", "UPDATES": 4, "WARMUP": 2,
+        "MODEL": " ".join([*sizes, "--lr", "2e-3"]), "DEVICE": "--cpu", "WORKERS": 1,
+        "BIN": Path(sys.executable).parent, "OMP_NUM_THREADS": 1, "FAIRSEQ_PDD_COMPILE": 0,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    result = subprocess.run(
+        ["bash", HERE / "run.sh"], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+
+    rows = spoken.read_table(work / "data" / "test-clean.tsv")
+    expected = sorted((*u,) for u in content["test-clean"])
+    assert [(row["id"], row["tgt_text"]) for row in rows] == expected
+    # 25 ms windows every 10 ms
+    seconds = len(spoken.waveform(spoken.Utterance(*expected[0]))) / spoken.RATE
+    assert int(rows[0]["n_frames"]) == int(np.floor((seconds - 0.025) / 0.010)) + 1
+    for system in ("ensemble", "pd_send2"):
+        for name in ("test", "nll", "ood_test-other", "ood_ami"):
+            lines = (work / "records" / system / f"{name}.jsonl").read_text("utf-8").splitlines()
+            assert len(lines) == 12
+    record = json.loads(lines[0])
+    assert record["utterance"].startswith("ami-")
+    assert record["sequence"]["mutual_information"] > 0
+    assert "WER" in (work / "table.md").read_text("utf-8")
+    # nothing is done twice
+    again = subprocess.run(
+        ["bash", HERE / "run.sh"], env=environment, capture_output=True, text=True
+    )
+    assert "[member1]" not in again.stdout
+    assert again.returncode == 0
+
+
+def test_what_is_missing_is_named(tmp_path):
+    command = [sys.executable, HERE / "prepare.py", tmp_path, tmp_path / "data"]
+    result = subprocess.run(
+        [*command, "--train", "train-x", "--held-out", "dev-x", "--list", "ami=none.tsv"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1
+    (line,) = [ln for ln in result.stderr.splitlines() if ln.startswith("error: ")]
+    assert all(name in line for name in ("train-x", "dev-x", "none.tsv", "does not exist"))

@@ -1,0 +1,87 @@
+"""The speech quickstart from its first to its last stage, on tones and next to no training."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tones import write_recordings
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = REPOSITORY / "examples" / "speech_quickstart" / "run.sh"
+MEASURES = ("total", "rmi", "mutual_information", "epkl")
+
+
+def run(own: Path, work: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work)}
+    environment["FAIRSEQ_PDD_COMPILE"] = "0"  # longer than the training
+    # the script takes its commands from .venv, here from wherever the tests run
+    environment["BIN"] = str(Path(sys.executable).parent)
+    return subprocess.run(
+        ["bash", str(RUN)], env=environment, capture_output=True, text=True, timeout=900
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("speech_quickstart")
+    own = write_recordings(root / "own", {"train": 24, "valid": 4, "test": 4})
+    result = run(own, root / "work")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return root, result
+
+
+def test_every_system_has_every_column(finished: Any) -> None:
+    root, _ = finished
+    measured = json.loads((root / "work" / "table.json").read_text())
+    assert set(measured) == {"single", "ensemble", "send", "pd_send2"}
+    columns = {"WER", "NLL", "NLL, other audio", *(f"ood_noisy {name}" for name in MEASURES)}
+    for system, (row,) in measured.items():
+        assert set(row) == columns
+        assert row["NLL"] > 0
+        assert 0 <= row["ood_noisy total"] <= 100
+        for name in MEASURES[1:]:
+            # an ordinary model has no knowledge uncertainty
+            assert (row[f"ood_noisy {name}"] is None) == (system in ("single", "send"))
+
+
+def test_the_table_is_printed_and_kept(finished: Any) -> None:
+    root, result = finished
+    table = (root / "work" / "table.md").read_text()
+    assert table in result.stdout
+    assert "PD-SEnD² I " in table
+    assert (root / "work" / "ood.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_students_are_plain_models_without_ctc(finished: Any) -> None:
+    import torch
+
+    import fairseq_pdd  # noqa: F401  allows the one type beyond tensors
+
+    root, _ = finished
+    state = {
+        name: torch.load(root / "work" / name / "checkpoint_best.pt", weights_only=True)["model"]
+        for name in ("member1", "pd_send2")
+    }
+    lost = state["member1"].keys() - state["pd_send2"].keys()
+    assert lost == {"encoder.ctc_proj.weight", "encoder.ctc_proj.bias"}
+    assert state["pd_send2"].keys() <= state["member1"].keys()
+
+
+def test_a_second_run_does_nothing_again(finished: Any) -> None:
+    root, _ = finished
+    files = [*(root / "work" / "logs").iterdir(), root / "work" / "data" / "features.zip"]
+    before = [path.stat().st_mtime_ns for path in files]
+    result = run(root / "own" / "list.tsv", root / "work")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_without_data_one_line_tells_what_to_do(tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere.tsv", tmp_path / "work")
+    assert result.returncode == 2
+    assert "nowhere.tsv cannot be read" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr

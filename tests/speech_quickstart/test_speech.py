@@ -1,0 +1,329 @@
+"""Data of the speech quickstart: features, manifests, own recordings, imitated Debian."""
+
+import csv
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import private_apt
+import pytest
+import soundfile
+import speech
+import torch
+from audio import RATE, add_noise, log_mel, waveform
+from fairseq.data.audio.audio_utils import get_features_or_waveform
+from fairseq.data.audio.data_cfg import S2TDataConfig
+from hypothesis import given
+from hypothesis import strategies as st
+from manifests import COLUMNS, FeatureZip, train_subwords, write_tsv
+from prompts import asterisk, dubbed
+from test_queen import archive, conversation
+from tones import tone, write_recordings
+from utterances import Utterance, plausible, split_of, spoken
+
+SIZES = {"train": 20, "valid": 3, "test": 4, "ood_other": 5}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+# ------------------------------------------------------------------------------ words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Excuse me, Bob...", "excuse me bob"),
+        ("(sigh) I'm fine.", "i'm fine"),
+        ("[ascending tones]", ""),
+        ("Ha ha ha! That's it", "that's it"),
+        ("He had it, he knew", "he had it he knew"),
+        ("'Quoted' words’ end", "quoted words end"),
+        ("Press 1 now", ""),
+        ("Où êtes-vous\u00a0?", "où êtes vous"),
+        ("e\u0301te\u0301", "été"),
+    ],
+)
+def test_spelling(text, words):
+    assert spoken(text) == words
+
+
+@given(st.text())
+def test_spelling_is_final(text):
+    assert spoken(spoken(text)) == spoken(text)
+
+
+def test_plausible_length():
+    assert plausible("ten letters", 1.0, 10)
+    assert not plausible("ten letters", 0.9, 10)
+    assert not plausible("ten letters", 10.1, 10)
+    assert not plausible("ten letters", 5.0, 10)  # most of the clip says something else
+    assert not plausible("ten letters" * 3, 1.0, 10)  # the clip cannot say all of it
+
+
+def test_a_text_is_in_one_set_and_the_sets_have_their_sizes():
+    drawn = [split_of(f"sentence {i}") for i in range(4000)]
+    assert abs(drawn.count("test") / 4000 - 0.15) < 0.02
+    assert abs(drawn.count("valid") / 4000 - 0.05) < 0.01
+
+
+# --------------------------------------------------------------------------- features
+
+
+def test_waveform_is_mono_at_one_rate(tmp_path):
+    left = tone("abcdefg")
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.stack([left, 0 * left], axis=1), 11025)
+    samples = waveform(Utterance("x", path, ""))
+    assert samples.dim() == 1
+    assert abs(len(samples) / RATE - len(left) / 11025) < 0.01
+    assert abs(samples.square().mean().sqrt() - np.sqrt(np.mean(left**2)) / 2) < 0.01
+    in_memory = waveform(Utterance("x", path.read_bytes(), ""))
+    assert torch.equal(samples, in_memory)
+
+
+def test_a_tone_is_in_its_mel_bin():
+    low = log_mel(torch.from_numpy(tone("aaaa")).float())
+    high = log_mel(torch.from_numpy(tone("gggg")).float())
+    assert low.shape[1] == 40
+    assert low.mean(axis=0).argmax() < high.mean(axis=0).argmax()
+
+
+def test_loudness_is_a_constant():
+    samples = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.1
+    difference = log_mel(2 * samples) - log_mel(samples)
+    np.testing.assert_allclose(difference, np.log(4), atol=1e-3)
+
+
+@pytest.mark.parametrize("decibels", [0.0, 5.0, 20.0])
+def test_noise_has_its_ratio_and_repeats(decibels):
+    samples = torch.sin(torch.arange(80000) / 7)
+    noise = add_noise(samples, "x", decibels) - samples
+    ratio = 10 * torch.log10(samples.square().mean() / noise.square().mean())
+    assert abs(ratio - decibels) < 1e-3
+    assert torch.equal(add_noise(samples, "x", decibels) - samples, noise)
+    assert not torch.equal(add_noise(samples, "y", decibels) - samples, noise)
+
+
+def test_fairseq_reads_what_is_in_the_zip(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {f"é{i}": rng.normal(size=(i + 3, 4)).astype("float32") for i in range(5)}
+    with FeatureZip(tmp_path) as features:
+        places = {name: features.add(name, array) for name, array in arrays.items()}
+        assert not (tmp_path / "features.zip").exists()
+    for name, place in places.items():
+        found = get_features_or_waveform(str(tmp_path / place))
+        np.testing.assert_array_equal(found, arrays[name])
+
+
+def test_an_interrupted_zip_leaves_nothing(tmp_path):
+    def interrupted() -> None:
+        with FeatureZip(tmp_path) as features:
+            features.add("x", np.zeros((3, 4)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
+def test_subwords_are_fairseqs_dictionary(tmp_path):
+    train_subwords(["face the cafe", "a fade", "deaf"] * 5, tmp_path, 30)
+    lines = (tmp_path / "dict.txt").read_text(encoding="utf-8").splitlines()
+    assert all(line.endswith(" 1") for line in lines)
+    assert "▁" in "".join(lines)
+    assert not {"<unk> 1", "<s> 1", "</s> 1"} & set(lines)
+
+
+def test_tsv_has_fairseqs_columns(tmp_path):
+    values = ("a", "x.zip:0:1", 7, 'say "x" \\', "joe")
+    write_tsv(tmp_path / "a.tsv", [dict(zip(COLUMNS, values))])
+    assert rows(tmp_path / "a.tsv") == [dict(zip(COLUMNS, map(str, values)))]
+
+
+# --------------------------------------------------------------------- own recordings
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("speech")
+    path = write_recordings(root / "own", SIZES)
+    assert speech.main(["--out", str(root / "out"), "--own", str(path), "--vocabulary", "30"]) == 0
+    return root
+
+
+def test_all_sets_of_own_recordings(prepared):
+    out = prepared / "out"
+    manifest = json.loads((out / "manifest.json").read_text())
+    sizes = {name: facts["utterances"] for name, facts in manifest["sets"].items()}
+    assert sizes == {**SIZES, "ood_noisy": 4, "mismatched": 4}
+    config = S2TDataConfig(out / "config.yaml")
+    assert config.input_feat_per_channel == 40
+    for name, size in sizes.items():
+        entries = rows(out / f"{name}.tsv")
+        assert len(entries) == size
+        for row in entries:
+            features = get_features_or_waveform(str(Path(config.audio_root) / row["audio"]))
+            assert features.shape == (int(row["n_frames"]), 40)
+
+
+def test_noisy_and_mismatched_sets_are_the_test_set_heard_otherwise(prepared):
+    test, noisy, mismatched = (
+        rows(prepared / "out" / f"{name}.tsv") for name in ("test", "ood_noisy", "mismatched")
+    )
+    texts = [row["tgt_text"] for row in test]
+    assert texts == [row["tgt_text"] for row in noisy] == [row["tgt_text"] for row in mismatched]
+    assert not {row["audio"] for row in test} & {row["audio"] for row in noisy}
+    assert [row["audio"] for row in mismatched] == [row["audio"] for row in (*test[1:], test[0])]
+
+
+def test_a_second_time_nothing_is_done(prepared, capsys):
+    before = (prepared / "out" / "features.zip").stat().st_mtime_ns
+    options = ["--out", str(prepared / "out"), "--own", str(prepared / "own" / "list.tsv")]
+    assert speech.main([*options, "--vocabulary", "30"]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert (prepared / "out" / "features.zip").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("set\taudio", "set\tfile"), "no column audio"),
+        (lambda text: text.replace("valid\t", "dev\t"), "line 22: set 'dev' is none of"),
+        (lambda text: text.replace("ood_other\t", "ood_noisy\t"), "line 29: ood_noisy is made"),
+        (lambda text: text.replace("test0.wav", "gone.wav"), "gone.wav is missing"),
+        (lambda text: text + "train\ttrain0.wav\t...\n", "line 34: no words"),
+        (lambda text: text + "train\ttrain0.wav\n", "line 34: no words"),
+        (lambda text: text.replace("valid\t", "train\t"), "no utterance for valid"),
+    ],
+)
+def test_a_wrong_list_is_refused_by_name(prepared, tmp_path, capsys, change, message):
+    path = prepared / "own" / "wrong.tsv"
+    path.write_text(change((prepared / "own" / "list.tsv").read_text()))
+    assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(path) in error
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_audio_that_is_none_is_refused_by_name(tmp_path, capsys):
+    path = write_recordings(tmp_path / "own", SIZES)
+    (tmp_path / "own" / "test1.wav").write_text("no audio")
+    assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
+    assert "test1.wav cannot be read as audio" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_no_list_at_all(tmp_path, capsys):
+    options = ["--out", str(tmp_path / "out"), "--own", str(tmp_path / "nowhere.tsv")]
+    assert speech.main(options) == 2
+    assert "nowhere.tsv cannot be read" in capsys.readouterr().err
+
+
+def test_clips_that_are_too_long(tmp_path, capsys):
+    path = write_recordings(tmp_path / "own", SIZES)
+    options = ["--out", str(tmp_path / "out"), "--own", str(path), "--max-seconds", "0.5"]
+    assert speech.main(options) == 2
+    assert "train has no utterance" in capsys.readouterr().err.splitlines()[-1]
+
+
+# ------------------------------------------------------------------- imitated Debian
+
+
+def test_prompts_and_their_texts():
+    texts = {"x/core-sounds-fr.txt.gz": gzip.compress(b"; Sons\n\nnon: Non.\na/b: Ah: oui.\n")}
+    sounds = {
+        "./usr/share/asterisk/sounds/fr/non.wav": b"1",
+        "./usr/share/asterisk/sounds/fr/a/b.wav": b"2",
+        "./usr/share/asterisk/sounds/fr/other.wav": b"3",
+    }
+    assert asterisk(texts, sounds, "june") == [
+        Utterance("a-b", b"2", "Ah: oui.", "june"),
+        Utterance("non", b"1", "Non.", "june"),
+    ]
+
+
+def test_dubbed_dialogue_and_its_texts():
+    script = 'dialogId("a-1", "font", "Hi")\ndialogStr("Hé \\"jij\\"")\n'
+    scripts = {f"./script/{level}/dialogs_nl.lua": script.encode() for level in ("one", "two")}
+    sounds = {"./sound/one/nl/a-1.ogg": b"1", "./sound/three/nl/a-1.ogg": b"2"}
+    assert dubbed(scripts, sounds) == [Utterance("one-a-1", b"1", 'Hé "jij"', "dutch")]
+
+
+def fake_tool(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def wav(text: str) -> bytes:
+    path = Path(f"{text}.wav")
+    soundfile.write(path, tone(text), 8000)
+    return path.read_bytes()
+
+
+def test_debians_sets_from_imitated_packages(tmp_path, capsys, monkeypatch):
+    """The whole way from packages to manifests, with shell scripts in the place of apt."""
+    monkeypatch.chdir(tmp_path)
+    texts = {i: f"face the cafe {'abcdefg'[i % 7] * (i // 7 + 1)}" for i in range(1, 60)}
+    clips = {f"0600{i:02X}J1.SB": wav(text) for i, text in texts.items()}
+    clips |= {f"0600{i:02X}P1.SB": clips[f"0600{i:02X}J1.SB"] for i in range(1, 6)}
+    talk = conversation(6, texts, {i: texts[i] for i in range(1, 6)}, "Hm")
+    game = archive({"BOB.DOG": talk, **clips})
+    prompt, line = wav("bad face bad face"), wav("de cafe de cafe")
+    files = {
+        "flight-of-the-amazon-queen": {"x/queen.1c": game},
+        "fillets-ng-data": {
+            "x/script/one/dialogs_nl.lua": b'dialogId("a", "f", "x")\ndialogStr("de cafe de cafe")'
+        },
+        "fillets-ng-data-nl": {"x/sound/one/nl/a.ogg": line},
+    }
+    for code in ("en", "fr"):
+        listed = gzip.compress(b"bad: bad face bad face\n")
+        files[f"asterisk-core-sounds-{code}"] = {f"x/core-sounds-{code}.txt.gz": listed}
+        files[f"asterisk-core-sounds-{code}-wav"] = {f"x/sounds/{code}/bad.wav": prompt}
+    for package, members in files.items():
+        for name, data in members.items():
+            path = tmp_path / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        subprocess.run(["tar", "-C", package, "-cf", f"{package}.tar", "x"], check=True)
+    tools = tmp_path / "tools"
+    fake_tool(
+        tools,
+        "apt-get",
+        'case "$3" in update) touch lists/x_main_binary-amd64_Packages;; '
+        f"download) cp {tmp_path}/$4.tar $4_1_all.deb;; esac",
+    )
+    fake_tool(tools, "dpkg-deb", 'cat "$2"')
+    fake_tool(tools, "apt-helper", "true")
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr(private_apt, "APT_HELPER", str(tools / "apt-helper"))
+
+    assert speech.main(["--out", "out", "--vocabulary", "30"]) == 0
+
+    messages = capsys.readouterr().err
+    assert messages.count("WARNING") == 7  # none of the packages is Debian's
+    sets = {path.stem: rows(path) for path in Path("out").glob("*.tsv")}
+    assert len(sets["ood_speakers"]) == 5
+    assert {row["speaker"] for row in sets["ood_speakers"]} == {"talk06"}
+    assert {row["tgt_text"] for row in sets["ood_english"]} == {"bad face bad face"}
+    assert {row["tgt_text"] for row in sets["ood_french"]} == {"bad face bad face"}
+    assert {row["tgt_text"] for row in sets["ood_dutch"]} == {"de cafe de cafe"}
+    spoken_by_joe = {name: {row["tgt_text"] for row in sets[name]} for name in speech.SPLITS}
+    assert set().union(*spoken_by_joe.values()) == set(texts.values())
+    for name, found in spoken_by_joe.items():
+        assert all(split_of(text) == name for text in found)
+
+
+def test_without_apt_one_line_tells_what_to_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert speech.main(["--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "apt-get is not installed" in message
+    assert "--own" in message
