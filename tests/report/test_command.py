@@ -131,3 +131,15 @@ def test_faults_are_told_in_a_line(records: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"odd.test\.jsonl: id \d, rank 0, has \d+ tokens and"):
         run(tmp_path / "odd", "--out", out)
     assert not out.exists()
+
+
+def test_half_a_surrogate_pair_reaches_the_page(open_report: OpenReport, tmp_path: Path) -> None:
+    """JSON can escape what UTF-8 cannot hold."""
+    path = report_records.write(
+        tmp_path / "s" / "test.jsonl", report_records.make_records(1, 2, words=3)
+    )
+    text = path.read_text("utf-8").replace('"source": "', '"source": "half \\ud800 ')
+    path.write_text(text, encoding="utf-8")
+    run(tmp_path, "--out", tmp_path / "report.html")
+    page = open_report(tmp_path / "report.html")
+    assert page.evaluate("document.querySelector('.texts dd').textContent[5] === '\\ud800'")
