@@ -18,7 +18,7 @@ _STYLES = {Kind.translation: TRANSLATION, Kind.speech: SPEECH}
 
 def report(
     records: List[Path] = typer.Argument(
-        ..., help="Folder that holds <system>[-seedN]/<set>.jsonl, or folders of one system each."
+        ..., help="Folder that holds `SYSTEM[-seedN]/SET.jsonl`, or folders of one system each."
     ),
     out: Path = typer.Option(..., help="HTML file to write."),
     system: Optional[List[str]] = typer.Option(

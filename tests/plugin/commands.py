@@ -104,7 +104,9 @@ def train_args(data: Path, save_dir: Path, *args: Any, updates: int = 60) -> Lis
             data, "--cpu", "--save-dir", save_dir, "--arch", arch, *_ARCHITECTURES[arch],
             "--optimizer", "adam", "--lr", 0.005, "--max-tokens", 600, "--max-update", updates,
             "--no-epoch-checkpoints", "--no-progress-bar", "--log-format", "json",
-            "--log-interval", 20, "--num-workers", 0, *args,
+            "--log-interval", 20, "--num-workers", 0,
+            # fairseq's thread that reads ahead can abort a process that ends with an error
+            "--data-buffer-size", 0, *args,
         )
     ]  # fmt: skip
 

@@ -32,7 +32,7 @@ _STYLES = {Kind.translation: TRANSLATION, Kind.speech: SPEECH}
 
 
 def table(
-    records: Path = typer.Argument(..., help="Folder that holds <system>[-seedN]/<set>.jsonl."),
+    records: Path = typer.Argument(..., help="Folder that holds `SYSTEM[-seedN]/SET.jsonl`."),
     system: Optional[List[str]] = typer.Option(
         None,
         help="NAME=FOLDER[,FOLDER…], a row of the table; may be repeated. The folders (in RECORDS, "
