@@ -1,5 +1,6 @@
 """Token- and sequence-level measures of hypotheses, teacher-forced in one pass per model."""
 
+import inspect
 import math
 from copy import copy
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -23,8 +24,14 @@ TOKEN_FIELDS = (*UncertaintyMeasures._fields, "score", "rmi_score")
 SEQUENCE_FIELDS = TOKEN_FIELDS
 _SINGLE_MODEL_FIELDS = ("total", "score")
 
-# bounds the [tokens, K] tensors of one pass; 256 MiB in float32
-_MAX_ELEMENTS = 1 << 26
+# Bounds the [tokens, K] tensors of one pass: on a CPU to 16 MiB in float32, which are allocated
+# again without going back to the system in between, elsewhere to 256 MiB.
+_MAX_ELEMENTS = {"cpu": 1 << 22}
+_MAX_ELEMENTS_DEFAULT = 1 << 26
+
+# Of a Transformer's decoder: attention weights of no layer, which lets attention take PyTorch's
+# fused path, and no logits yet.
+_SPARED = {"alignment_layer": -1, "features_only": True}
 
 Columns = Dict[str, Optional[List[float]]]
 """Values of each token of an output by :data:`TOKEN_FIELDS`."""
@@ -114,11 +121,14 @@ class HypothesisScorer:
             model has no such measure. An ensemble has the same once more as ``"expr"``.
         """
         flat = [(b, tokens) for b, outputs in enumerate(hypotheses) for tokens in outputs]
+        if not flat:
+            return [[] for _ in hypotheses]
         # neighbours in length share a pass, so little of it is padding
         order = sorted(range(len(flat)), key=lambda i: len(flat[i][1]))
         encoder_outs = [self._encode(model, sample) for model in self.models]
         scored: List[Dict[str, Any]] = [{}] * len(flat)
-        for group in self._groups([len(flat[i][1]) for i in order]):
+        max_elements = _MAX_ELEMENTS.get(flat[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
+        for group in self._groups([len(flat[i][1]) for i in order], max_elements):
             indices = [order[i] for i in group]
             batch = self._batch([flat[i] for i in indices])
             readings = self._readings(encoder_outs, batch)
@@ -127,13 +137,13 @@ class HypothesisScorer:
         results = iter(scored)
         return [[next(results) for _ in outputs] for outputs in hypotheses]
 
-    def _groups(self, lengths: Sequence[int]) -> List[range]:
+    def _groups(self, lengths: Sequence[int], max_elements: int) -> List[range]:
         """Split hypotheses in ascending order of length into passes of bounded size."""
         num_classes = self._num_classes()
         groups, start = [], 0
         for stop in range(1, len(lengths) + 1):
             if stop == len(lengths) or (
-                (stop + 1 - start) * lengths[stop] * num_classes > _MAX_ELEMENTS
+                (stop + 1 - start) * lengths[stop] * num_classes > max_elements
             ):
                 groups.append(range(start, stop))
                 start = stop
@@ -193,8 +203,13 @@ class HypothesisScorer:
         """The decoder's output; first in it ``[1, N, K]``, the tokens' rows."""
         # a copy, as fconv reorders in place
         encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), batch.sources)
-        net_output = model.decoder(batch.previous, encoder_out=encoder_out)
-        return (net_output[0][batch.mask].unsqueeze(0), *net_output[1:])
+        decoder = model.decoder
+        parameters = inspect.signature(decoder.forward).parameters
+        spared = {name: value for name, value in _SPARED.items() if name in parameters}
+        rows, *others = decoder(batch.previous, encoder_out=encoder_out, **spared)
+        # where the decoder can, what comes last of it is done for tokens only, not for padding
+        rows = rows[batch.mask].unsqueeze(0)
+        return (decoder.output_layer(rows) if "features_only" in spared else rows, *others)
 
     def _columns(self, readings: Sequence[_Values], batch: _Batch) -> List[List[Columns]]:
         """For each output its columns by each reading."""

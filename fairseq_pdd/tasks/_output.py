@@ -96,7 +96,8 @@ class UncertaintyOutput:
         self, dictionary: Dictionary, tokens: Tensor, escape_unk: bool, strip: Any = None
     ) -> str:
         text = dictionary.string(
-            utils.strip_pad(tokens, dictionary.pad()).int().cpu(),
+            # a list: fairseq asks a tensor for each of its items
+            utils.strip_pad(tokens, dictionary.pad()).tolist(),
             self.post_process,
             escape_unk=escape_unk,
             extra_symbols_to_ignore=strip,

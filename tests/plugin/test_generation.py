@@ -13,7 +13,7 @@ import pytest
 import torch
 from inprocess import load, task_for
 
-from fairseq_pdd.scoring import HypothesisScorer
+from fairseq_pdd.scoring import HypothesisScorer, hypotheses
 
 MEASURES = ["total", "data", "mutual_information", "epkl", "rmi"]
 SCORES = ["score", "rmi_score"]
@@ -309,7 +309,7 @@ def test_fconv_members_keep_their_sentences_apart(
 ):
     inprocess.train(workspace.data, tmp_path, "--arch", "fconv", "--task", "translation", updates=9)
     path = tmp_path / "checkpoint_last.pt"
-    monkeypatch.setattr("fairseq_pdd.scoring.hypotheses._MAX_ELEMENTS", 1000)
+    monkeypatch.setitem(hypotheses._MAX_ELEMENTS, "cpu", 1000)
     run = generate(f"{path}:{workspace.transformer}", "--max-len-b", 9)
     members = [load(path), load(workspace.transformer)]
     for record in run.records[::7]:
