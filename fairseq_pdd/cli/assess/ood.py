@@ -56,7 +56,7 @@ def ood(
         total = len(next(iter(inside.values())))
         _output.show(
             f"{name}: {count} sentences against {total} in-domain ones (%)",
-            ["measure", "ROC-AUC", "", "AUPR", "", "FPR@95", ""],
+            ["measure", *_header(resamples > 0)],
             [[key, *_cells(found, resamples > 0)] for key, found in by_measure.items()],
         )
     _output.write_json(
@@ -98,11 +98,16 @@ def _named(arguments: List[str]) -> Dict[str, Path]:
     return paths
 
 
+def _header(intervals: bool) -> List[str]:
+    names = ("ROC-AUC", "AUPR", "FPR@95")
+    return [cell for name in names for cell in ((name, "") if intervals else (name,))]
+
+
 def _cells(detection: Detection, intervals: bool) -> List[str]:
     cells = []
     for estimate in detection:
         value, low, high = (100 * number for number in estimate)
-        cells += [f"{value:.1f}", f"{low:.1f} – {high:.1f}" if intervals else ""]
+        cells += [f"{value:.1f}", f"{low:.1f} – {high:.1f}"] if intervals else [f"{value:.1f}"]
     return cells
 
 
