@@ -6,7 +6,7 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart gradient-analysis synthetic bench test lint format types check clean
+.PHONY: help quickstart gradient-analysis synthetic images bench test lint format types check clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -19,6 +19,9 @@ gradient-analysis: .venv/.package ## the paper's Figure 1: which classes a loss 
 
 synthetic: .venv/.package ## an ensemble's and its students' uncertainty over the plane
 	$(BIN)/python examples/synthetic/spirals.py
+
+images: .venv/.package ## classifiers in plain PyTorch: tables 1 and 2, figure 3, a sweep over classes
+	bash examples/image_classification/run.sh
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py
