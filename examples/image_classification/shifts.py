@@ -76,7 +76,7 @@ def corrupt(images: Tensor, name: str, severity: int) -> Tensor:
             f"of 1 to {SEVERITIES}"
         )
     function, strengths = CORRUPTIONS[name]
-    if True:
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(f"{name}/{severity}".encode()))
         return _bytes(function(images.float() / 255, strengths[severity - 1]))
 
