@@ -6,7 +6,7 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart speech gradient-analysis synthetic bench test lint format clean chromium
+.PHONY: help quickstart speech images gradient-analysis synthetic bench test lint format clean chromium
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,9 @@ synthetic: .venv/.package ## an ensemble's and its students' uncertainty over th
 
 speech: .venv/.package ## distil real speech recognisers (SCALE=default|large)
 	SCALE=$(SCALE) bash examples/speech_quickstart/run.sh
+
+images: .venv/.package ## classifiers in plain PyTorch: tables 1 and 2, figure 3, a sweep over classes
+	bash examples/image_classification/run.sh
 
 bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and cost.png
 	$(BIN)/python benchmarks/run.py

@@ -111,6 +111,11 @@ def grouped(places: Sequence[object]) -> Dict[str, List[object]]:
     return groups
 
 
+def predicts(system: str, column: str) -> bool:
+    """Whether a measure is the system's own: the proxy's prediction is the ensemble's."""
+    return system != "proxy" or column.startswith("auc")
+
+
 def markdown(headers: List[str], rows: List[List[str]]) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
@@ -129,7 +134,7 @@ def quality_table(results: Results) -> str:
         [
             [TITLES[s], *(results.cell(s, p, name, digits.get(name, 1)) for _, p, name in columns)]
             for s in results.systems
-            if s != "proxy"  # predicts what the ensemble does
+            if predicts(s, "accuracy")
         ],
     )
 
@@ -157,7 +162,7 @@ def sweep_table(results: Results, column: str, digits: int) -> str:
         [
             [TITLES[s], *(results.cell(s, [k], column, digits) for k in results.places)]
             for s in results.systems
-            if any(results.values(s, [k], column) for k in results.places)
+            if any(results.values(s, [k], column) for k in results.places) and predicts(s, column)
         ],
     )
 
@@ -174,9 +179,8 @@ def draw_severity(results: Results, path: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 3.1))
     for axis, (column, title) in zip(axes, panels.items()):
         for system in results.systems:
-            if system == "proxy" and column in ("accuracy", "ece"):
-                continue
-            results.curve(axis, system, range(len(places)), places, column)
+            if predicts(system, column):
+                results.curve(axis, system, range(len(places)), places, column)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("severity of corruption", fontsize=9)
     finish(figure, path)
@@ -193,9 +197,9 @@ def draw_sweep(results: Results, path: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 3.3))
     for axis, (column, title) in zip(axes, panels.items()):
         for system in results.systems:
-            if system == "proxy" and column in ("accuracy", "nll"):
-                continue
-            results.curve(axis, system, [float(k) for k in results.places], results.places, column)
+            if predicts(system, column):
+                xs = [float(k) for k in results.places]
+                results.curve(axis, system, xs, results.places, column)
         axis.set_xscale("log")
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("classes K", fontsize=9)

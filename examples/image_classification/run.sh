@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Image classification from data to tables. Stages that are done are skipped and trainings resume,
+# Image classification from data to tables. What is done is skipped and trainings resume,
 # so an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
 #
 #   SCALE=default|smoke   smoke, for the test suite, only shows that everything runs
@@ -30,15 +30,20 @@ export FAIRSEQ_PDD_COMPILE=0
 mkdir -p "$WORK/logs"
 say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
 
-# background NAME COMMAND…: up to $JOBS at a time; `finish` waits for all
+# background NAME OUTPUT COMMAND…: unless OUTPUT is there, up to $JOBS at a time; `finish` waits
 PIDS=()
 background() {
-  local name=$1 log=$WORK/logs/$1.log; shift
+  local name=$1 log=$WORK/logs/$1.log output=$2; shift 2
+  [ -e "$output" ] && return
   while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do sleep 0.2; done
   {
-    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(epoch|K = |.*trained before|wrote)' || true; } \
+    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(epoch|K = |wrote)' || true; } \
       | sed -u "s|^|[$name] |"
-  } || { grep -E 'error|Error' "$log" | tail -n 1; echo "error: '$name' failed; all of its output is in $log"; false; } >&2 &
+  } || {
+    grep -E 'error|Error' "$log" | tail -n 1
+    echo "error: '$name' failed; all of its output is in $log"
+    false
+  } >&2 &
   PIDS+=($!)
 }
 finish() {
@@ -57,25 +62,28 @@ fi
 
 say "2. ensemble, on images; and the sweep over the number of classes, on glyphs"
 for seed in $MEMBERS; do
-  background "member$seed" $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
+  background "member$seed" "$WORK/members/$seed/single.pt" \
+    $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
     --seed "$seed" --out "$WORK/members/$seed"
 done
 for classes in $CLASSES; do
-  background "glyphs$classes" $PYTHON $HERE/class_sweep.py "$classes" $SWEEP \
+  background "glyphs$classes" "$WORK/glyphs/$classes.json" \
+    $PYTHON $HERE/class_sweep.py "$classes" $SWEEP \
     --out "$WORK/glyphs/$classes.json"
 done
 finish
 
 say "3. students: EnD, PD-EnD² and EnD² by likelihood"
 for seed in $SEEDS; do
-  background "students$seed" $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
+  background "students$seed" "$WORK/students/$seed/end2.pt" \
+    $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
     --criteria end pd_end2 end2 --teacher "$WORK"/members/*/single.pt \
     --seed "$seed" --out "$WORK/students/$seed"
 done
 finish
 
 say "4. evaluation"
-background evaluate $PYTHON $HERE/evaluate_classifiers.py "$DATA" "$WORK" --config $CONFIG
+background evaluate "$WORK/results.json" $PYTHON $HERE/evaluate_classifiers.py "$DATA" "$WORK" --config $CONFIG
 finish
 
 say "5. results"

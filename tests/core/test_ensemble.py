@@ -73,7 +73,7 @@ def test_two_members_worked_by_hand():
     assert float(ours.rmi) == pytest.approx(0.0928713252)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**16),
     m=st.integers(1, 6),
@@ -129,7 +129,7 @@ def test_weights_of_two_members_worked_by_hand():
     assert float(ours.rmi) == pytest.approx((0.0281675576 + 0.1837868974) / 2, rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**16),
     m=st.integers(1, 6),

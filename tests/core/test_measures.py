@@ -76,7 +76,7 @@ def test_are_those_of_samples():
         assert float(value) == pytest.approx(float(getattr(estimate, name)), rel=0.05), name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     logits=st.lists(st.floats(-80, 80, width=32), min_size=2, max_size=30),
     offset=st.sampled_from([0.0, 0.1, 1.0]),

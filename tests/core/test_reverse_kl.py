@@ -237,7 +237,7 @@ def test_tied_largest_logits():
         check_row(logits + 40, teacher_mean("one-hot", ties + 2), 0.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**16), k=st.integers(2, 40), scale=st.floats(0.1, 60))
 def test_order_of_classes_does_not_matter(seed, k, scale):
     generator = torch.Generator().manual_seed(seed)
@@ -252,7 +252,7 @@ def test_order_of_classes_does_not_matter(seed, k, scale):
     assert (grad[order] - other_grad).abs().max() <= 1e-5 * grad.abs().max() + 1e-30
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     logits=st.lists(st.floats(-1e4, 85, width=32), min_size=2, max_size=20),
     lam=st.floats(0, 1, width=32),

@@ -130,11 +130,7 @@ def test_residual_branches_start_at_zero() -> None:
     for name, build in classifiers.ARCHITECTURES.items():
         if name == "linear":
             continue
-        blocks = [
-            m
-            for m in build(7).modules()
-            if "Bottleneck" in type(m).__name__ or "BasicBlock" in type(m).__name__
-        ]
+        blocks = [m for m in build(7).modules() if isinstance(m, (BasicBlock, Bottleneck))]
         assert blocks
         for block in blocks:
             last = block.bn3 if hasattr(block, "bn3") else block.bn2
@@ -150,8 +146,8 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
 def test_a_student_without_a_teacher_is_told_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    wanted = ["--criteria", "end", "pd_end2", "--out", tmp_path / "out"]
     with pytest.raises(UsageError, match=r"end, pd_end2 learn from an ensemble.*--teacher"):
-        wanted = ["--criteria", "end", "pd_end2", "--out", tmp_path / "out"]
         command(monkeypatch, tmp_path, "--config", "smoke", *wanted)
 
 

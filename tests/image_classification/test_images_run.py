@@ -58,6 +58,7 @@ def test_a_failed_command_is_named_with_its_log(finished: Any, fashion_folder: P
     broken = work.parent / "broken"
     subprocess.run(["cp", "-r", str(work), str(broken)], check=True)
     (broken / "students" / "11" / "end.pt").write_bytes(b"damaged")
+    (broken / "results.json").unlink()
     result = run(fashion_folder, broken)
     assert result.returncode != 0
     assert "end.pt is damaged" in result.stderr

@@ -245,7 +245,7 @@ SENTENCES = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=12)
 
 
 @given(SENTENCES, SENTENCES, st.sampled_from([0.0, 0.25, 0.5, 0.75]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_leaks_are_those_of_a_comparison_of_all_pairs(held_out, train, threshold):
     found = leakage.find_leaks(held_out, train, threshold)
     assert found == brute_force_leaks(held_out, train, threshold)
