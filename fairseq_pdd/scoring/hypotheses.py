@@ -104,7 +104,10 @@ class HypothesisScorer:
 
     @torch.no_grad()
     def score(
-        self, sample: Dict[str, Any], hypotheses: Sequence[Sequence[Tensor]]
+        self,
+        sample: Dict[str, Any],
+        hypotheses: Sequence[Sequence[Tensor]],
+        encoder_outs: Optional[Sequence[Any]] = None,
     ) -> List[List[Dict[str, Any]]]:
         """Score outputs of a batch.
 
@@ -112,6 +115,7 @@ class HypothesisScorer:
             sample: fairseq batch with ``net_input`` on the models' device.
             hypotheses: for each of the B sources its outputs, token ids ``[L]`` that end with
                 end-of-sequence.
+            encoder_outs: what each model's encoder says of the batch, where that is known.
 
         Returns:
             For each source and output ``{"log_prob": ln P(y|x), "sequence": {…}, "token": {…}}``
@@ -125,7 +129,8 @@ class HypothesisScorer:
             return [[] for _ in hypotheses]
         # neighbours in length share a pass, so little of it is padding
         order = sorted(range(len(flat)), key=lambda i: len(flat[i][1]))
-        encoder_outs = [self._encode(model, sample) for model in self.models]
+        if encoder_outs is None:
+            encoder_outs = [self._encode(model, sample) for model in self.models]
         scored: List[Dict[str, Any]] = [{}] * len(flat)
         max_elements = _MAX_ELEMENTS.get(flat[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
         for group in self._groups([len(flat[i][1]) for i in order], max_elements):

@@ -20,6 +20,7 @@ from ..models.prior_network import mark_prior_network, prior_network_offset, req
 from ..scoring import HypothesisScorer
 from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
 from ._data_source import DataSource
+from ._generator import EncodingOnce
 from ._output import LineNumbers, UncertaintyOutput
 
 logger = logging.getLogger(__name__)
@@ -275,6 +276,21 @@ class DistillationTaskMixin(DataSource):
         self._decoders["bpe"] = super().build_bpe(args)
         return self._decoders["bpe"]
 
+    def build_generator(
+        self,
+        models: Sequence[BaseFairseqModel],
+        args: Any,
+        seq_gen_cls: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Build fairseq's generator, whose encoders need not run again for the scores."""
+        search = seq_gen_cls is None and not (
+            getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
+        )
+        return super().build_generator(
+            EncodingOnce(models) if search else models, args, seq_gen_cls=seq_gen_cls, **options
+        )
+
     def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
         """Encode lines read by fairseq-interactive, and prepare the output of their hypotheses."""
         if self._lines is None:
@@ -301,13 +317,15 @@ class DistillationTaskMixin(DataSource):
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
+        ensemble = getattr(generator, "model", None)
+        encoder_outs = ensemble.take() if isinstance(ensemble, EncodingOnce) else None
         if self._validating:
             return hypotheses
         if self._output is not None:
             nbest = self.cfg.nbest
         scored = [hypos[:nbest] for hypos in hypotheses]
         scores = self.hypothesis_scorer(models).score(
-            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored]
+            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored], encoder_outs
         )
         for hypos, values in zip(scored, scores):
             for hypo, value in zip(hypos, values):

@@ -11,6 +11,7 @@ import inprocess
 import naive
 import pytest
 import torch
+from fairseq.models.transformer import TransformerEncoderBase
 from inprocess import load, task_for
 
 from fairseq_pdd.scoring import HypothesisScorer, hypotheses
@@ -440,3 +441,18 @@ def test_sentencepiece_model(workspace, generate, tmp_path):
     for record in run.records:
         assert record["hypothesis"] == run.lines("D")[record["id"]][0][1]
     assert any(r["hypothesis"] != " ".join(r["tokens"][:-1]) for r in run.records)
+
+
+@pytest.mark.parametrize("args", [[], ["--sampling", "--nbest", 2], ["--score-reference"]])
+def test_encoders_run_once_a_batch(workspace, generate, monkeypatch, args):
+    calls, forward = [], TransformerEncoderBase.forward
+
+    def counted(self, *positional, **named):
+        calls.append(self)
+        return forward(self, *positional, **named)
+
+    monkeypatch.setattr(TransformerEncoderBase, "forward", counted)
+    run = generate(workspace.pd_send2, "--batch-size", 1, "--beam", 2, *args)
+    # what scores references has no search whose encoder could be taken
+    sentences = len({record["id"] for record in run.records})
+    assert len(calls) == sentences * (2 if "--score-reference" in args else 1)
