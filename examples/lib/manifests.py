@@ -102,7 +102,7 @@ def write_config(folder: Path, bins: int, augment: bool) -> None:
             "_train": ["utterance_cmvn", *(["specaugment"] if augment else [])],
         },
         "specaugment": {
-            "freq_mask_N": 2,
+            "freq_mask_N": 1,
             "freq_mask_F": bins // 5,
             "time_mask_N": 2,
             "time_mask_T": 20,

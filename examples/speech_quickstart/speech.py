@@ -4,15 +4,16 @@
 Writes what fairseq's speech_to_text reads: log-mel features at 8 kHz, a manifest for each set,
 subwords and config.yaml. Nothing is done where the folder holds already what was asked for.
 
-  set          what it is                                      differs from test in
-  train        the voices of Flight of the Amazon Queen
-  valid, test  other sentences of the same
-  ood_english  English prompts of a telephone system           speaker, channel, style
-  ood_french   French prompts of the same system               the same and language
-  ood_dutch    the Dutch voices of another game                speaker, channel, language
-  ood_noisy    test with white noise, 5 dB                     channel
-  mismatched   test with the audio of another utterance of test, which shows how much a model
-               listens: what it says of these sentences it could say without ears
+  set           what it is                                          differs from test in
+  train         Joe, the hero of Flight of the Amazon Queen
+  valid, test   other sentences of his
+  ood_speakers  the other voices of that game                       speaker
+  ood_english   English prompts of a telephone system               speaker, channel, style
+  ood_french    French prompts of the same system                   the same and language
+  ood_dutch     the Dutch voices of another game                    speaker, channel, language
+  ood_noisy     test with white noise, 5 dB                         channel
+  mismatched    test with the audio of another utterance of test, which shows how much a model
+                listens: what it says of these sentences it could say without ears
 
 With --own, a file of tab-separated columns (first line: set, audio, text) gives everything but the
 last two, which are made from your test set. "set" is train, valid, test or ood_NAME, "audio" a WAV,
@@ -55,6 +56,7 @@ RECIPE = 1  # raise it when the same options give other features, so that old ou
 MANIFEST = "manifest.json"
 NOISY, DECIBELS = "ood_noisy", 5.0
 MISMATCHED = "mismatched"
+JOE = "joe"
 Sets = dict[str, list[Utterance]]
 Rows = list[dict[str, "str | int"]]
 # sha256 of the packages behind the figures in the README.
@@ -102,8 +104,10 @@ def debian(cache: Path) -> tuple[Sets, dict[str, str]]:
 
     sets: Sets = {name: [] for name in SPLITS}
     (archive,) = members("flight-of-the-amazon-queen", "/queen.1c")
+    sets["ood_speakers"] = []
     for utterance in queen_utterances(*archive.values()):
-        sets[split_of(spoken(utterance.text))].append(utterance)
+        joe = utterance.speaker == JOE
+        sets[split_of(spoken(utterance.text)) if joe else "ood_speakers"].append(utterance)
     for language, code in (("english", "en"), ("french", "fr")):
         (texts,) = members(f"asterisk-core-sounds-{code}", f"core-sounds-{code}.txt.gz")
         (sounds,) = members(f"asterisk-core-sounds-{code}-wav", ".wav")
@@ -124,7 +128,7 @@ def queen_utterances(archive: bytes) -> list[Utterance]:
 
 def speaker_of(clip: str) -> str:
     """Joe, or whoever the conversation is with."""
-    return "joe" if clip.startswith("JOE") or clip[-2] == "J" else f"talk{clip[:2]}"
+    return JOE if clip.startswith("JOE") or clip[-2] == "J" else f"talk{clip[:2]}"
 
 
 # ------------------------------------------------------------------------- own speech

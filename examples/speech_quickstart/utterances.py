@@ -54,7 +54,7 @@ def plausible(text: str, seconds: float, max_seconds: float) -> bool:
 def split_of(text: str) -> str:
     """The set of an utterance: that of its text, so that no sentence is in two sets."""
     bucket = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 100
-    return "test" if bucket < 8 else "valid" if bucket < 12 else "train"
+    return "test" if bucket < 15 else "valid" if bucket < 20 else "train"
 
 
 def in_random_order(utterances: Iterable[Utterance]) -> list[Utterance]:

@@ -67,8 +67,8 @@ def test_plausible_length():
 
 def test_a_text_is_in_one_set_and_the_sets_have_their_sizes():
     drawn = [split_of(f"sentence {i}") for i in range(4000)]
-    assert abs(drawn.count("test") / 4000 - 0.08) < 0.02
-    assert abs(drawn.count("valid") / 4000 - 0.04) < 0.01
+    assert abs(drawn.count("test") / 4000 - 0.15) < 0.02
+    assert abs(drawn.count("valid") / 4000 - 0.05) < 0.01
 
 
 # --------------------------------------------------------------------------- features
@@ -313,11 +313,12 @@ def test_debians_sets_from_imitated_packages(tmp_path, capsys, monkeypatch):
     assert {row["tgt_text"] for row in sets["ood_english"]} == {"bad face bad face"}
     assert {row["tgt_text"] for row in sets["ood_french"]} == {"bad face bad face"}
     assert {row["tgt_text"] for row in sets["ood_dutch"]} == {"de cafe de cafe"}
-    of_the_game = [(name, row) for name in speech.SPLITS for row in sets[name]]
-    assert all(split_of(row["tgt_text"]) == name for name, row in of_the_game)
-    assert {row["tgt_text"] for _, row in of_the_game} == set(texts.values())
-    speakers = [row["speaker"] for _, row in of_the_game]
-    assert (speakers.count("joe"), speakers.count("talk06")) == (len(texts), 5)
+    assert len(sets["ood_speakers"]) == 5
+    assert {row["speaker"] for row in sets["ood_speakers"]} == {"talk06"}
+    of_joe = [(name, row) for name in speech.SPLITS for row in sets[name]]
+    assert all(split_of(row["tgt_text"]) == name for name, row in of_joe)
+    assert {row["tgt_text"] for _, row in of_joe} == set(texts.values())
+    assert {row["speaker"] for _, row in of_joe} == {"joe"}
 
 
 def test_without_apt_one_line_tells_what_to_do(tmp_path, capsys, monkeypatch):
