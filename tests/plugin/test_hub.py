@@ -137,9 +137,9 @@ def test_only_what_is_returned_is_scored(student, monkeypatch):
     scored = []
     score = HypothesisScorer.score
 
-    def count(self, sample, hypotheses):
+    def count(self, sample, hypotheses, encoder_outs=None):
         scored.extend(map(len, hypotheses))
-        return score(self, sample, hypotheses)
+        return score(self, sample, hypotheses, encoder_outs)
 
     monkeypatch.setattr(HypothesisScorer, "score", count)
     student.translate(SENTENCES, beam=4)
