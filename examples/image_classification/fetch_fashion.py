@@ -7,9 +7,11 @@ files to the same place from its authors' server.
 
 import argparse
 import gzip
+import sys
 from pathlib import Path, PurePosixPath
 
-from apt_index import AptError, PrivateApt, package_members
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
+from private_apt import AptError, PrivateApt, package_members
 
 from fairseq_pdd.errors import UsageError
 

@@ -56,7 +56,7 @@ trap 'kill $(jobs -rp) 2> /dev/null || true' EXIT
 
 say "1. data"
 if [ ! -e "$DATA/fetched" ]; then
-  PYTHONPATH=examples/quickstart $PYTHON $HERE/fetch_fashion.py "$DATA" 2> "$WORK/logs/fetch.log" \
+  $PYTHON $HERE/fetch_fashion.py "$DATA" 2> "$WORK/logs/fetch.log" \
     || { tail -n 1 "$WORK/logs/fetch.log" >&2; exit 1; }
 fi
 
