@@ -6,50 +6,30 @@ import json
 import logging
 import os
 import platform
+import sys
 from pathlib import Path
 
 import sacrebleu
 import torch
-from matplotlib.figure import Figure
 
 from fairseq_pdd import __version__
 from fairseq_pdd.assess import (
     TRANSLATION,
-    Table,
     best,
     build_table,
     choose_systems,
-    combine,
     markdown,
     read_records,
-    read_scores,
-    set_name,
 )
-from fairseq_pdd.assess.plots import histogram
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
+from panels import draw_panels
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 
 KNOWLEDGE = "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
 FOLDERS = {"single": "member*"}  # where not that of the name
-
-
-def draw(table: Table, records: Path, path: Path) -> None:
-    """Histograms of knowledge uncertainty, in-domain against each out-of-domain set."""
-    systems = ["ensemble", "pd_send2"]
-    ood_sets = sorted(file.stem for file in (records / systems[0]).glob("ood_*.jsonl"))
-    figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
-    panels = figure.subplots(len(systems), len(ood_sets), squeeze=False, sharey="row")
-    for row, system in zip(panels, systems):
-        inside = combine(read_scores(records / system / "test.jsonl"))[KNOWLEDGE]
-        for axes, name in zip(row, ood_sets):
-            outside = combine(read_scores(records / system / f"{name}.jsonl"))[KNOWLEDGE]
-            histogram(axes, inside, outside, set_name(name))
-            auc = table.rows[NAMES[system]][0][f"{name} {KNOWLEDGE}"]
-            axes.set_title(f"{NAMES[system]}: AUC {auc:.1f} %", fontsize=10)
-    for axes in panels[-1]:
-        axes.set_xlabel("RMI (nats a token)", fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -74,7 +54,8 @@ def main() -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     measured = {system: table.rows[name] for system, name in NAMES.items()}
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n")
-    draw(table, args.records, args.out / "ood.png")
+    picture = args.out / "ood.png"
+    draw_panels(table, NAMES, args.records, KNOWLEDGE, "RMI (nats a token)", picture)
     print(text)
     print(
         f"Table: {args.out}/table.md, numbers: {args.out}/table.json, picture: {args.out}/ood.png"

@@ -10,10 +10,10 @@ import json
 import logging
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from fairseq_pdd import __version__
@@ -23,14 +23,13 @@ from fairseq_pdd.assess import (
     best,
     build_table,
     choose_systems,
-    combine,
     negative_log_likelihood,
     read_records,
-    read_scores,
-    set_name,
 )
-from fairseq_pdd.assess.plots import histogram
 from fairseq_pdd.assess.table import Column
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
+from panels import draw_panels
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
 
@@ -77,24 +76,6 @@ def detection(table: Table) -> str:
     return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)
 
 
-def draw(table: Table, records: Path, path: Path) -> None:
-    """Mutual information of the ensemble and of the student, test against each other set."""
-    systems = ["ensemble", "pd_send2"]
-    ood_sets = sorted(file.stem for file in (records / systems[0]).glob("ood_*.jsonl"))
-    figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
-    panels = figure.subplots(len(systems), len(ood_sets), squeeze=False, sharey="row")
-    for row, system in zip(panels, systems):
-        inside = combine(read_scores(records / system / "test.jsonl"))[SHOWN]
-        for axes, name in zip(row, ood_sets):
-            outside = combine(read_scores(records / system / f"{name}.jsonl"))[SHOWN]
-            histogram(axes, inside, outside, set_name(name))
-            auc = table.rows[NAMES[system]][0][f"{name} {SHOWN}"]
-            axes.set_title(f"{NAMES[system]}: AUC {auc:.1f} %", fontsize=10)
-    for axes in panels[-1]:
-        axes.set_xlabel("mutual information (nats a token)", fontsize=9)
-    figure.savefig(path, dpi=80)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("records", type=Path, help="folder with a folder of records per system")
@@ -123,7 +104,8 @@ def main() -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     measured = {system: table.rows[name] for system, name in NAMES.items()}
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    draw(table, args.records, args.out / "ood.png")
+    picture = args.out / "ood.png"
+    draw_panels(table, NAMES, args.records, SHOWN, "mutual information (nats a token)", picture)
     print(text)
     print(
         f"Table: {args.out}/table.md, numbers: {args.out}/table.json, picture: {args.out}/ood.png"

@@ -1,0 +1,38 @@
+"""A picture of a run: test set against each out-of-domain set, for ensemble and student."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fairseq_pdd.assess import Table, combine, read_scores, set_name
+from fairseq_pdd.assess.plots import histogram
+
+SYSTEMS = ("ensemble", "pd_send2")
+
+
+def draw_panels(
+    table: Table, names: dict[str, str], records: Path, measure: str, label: str, path: Path
+) -> None:
+    """Write histograms of a measure, in-domain against each out-of-domain set.
+
+    Args:
+        table: of the run, which has the measure.
+        names: rows of the table by folder of ``records``.
+        records: folder with a folder of records per system.
+        measure: key of the records' ``sequence``.
+        label: of the horizontal axes.
+        path: PNG to write.
+    """
+    ood_sets = sorted(file.stem for file in (records / SYSTEMS[0]).glob("ood_*.jsonl"))
+    figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
+    panels = figure.subplots(len(SYSTEMS), len(ood_sets), squeeze=False, sharey="row")
+    for row, system in zip(panels, SYSTEMS):
+        inside = combine(read_scores(records / system / "test.jsonl"))[measure]
+        for axes, name in zip(row, ood_sets):
+            outside = combine(read_scores(records / system / f"{name}.jsonl"))[measure]
+            histogram(axes, inside, outside, set_name(name))
+            auc = table.rows[names[system]][0][f"{name} {measure}"]
+            axes.set_title(f"{names[system]}: AUC {auc:.1f} %", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel(label, fontsize=9)
+    figure.savefig(path, dpi=100)
