@@ -17,11 +17,18 @@ from .dirichlet_nll import dirichlet_nll
 from .ensemble import EnsembleStatistics, ensemble_measures
 from .forward_kl import forward_kl_proxy_dirichlet
 from .mean_kl import mean_kl
-from .measures import UncertaintyMeasures, dirichlet_measures, expected_log_probs
+from .measures import (
+    DirichletSums,
+    UncertaintyMeasures,
+    dirichlet_measures,
+    expected_log_probs,
+    measures_and_sums,
+)
 from .reverse_kl import reverse_kl_proxy_dirichlet
 from .topk import MeanProbs, TopKProbs
 
 __all__ = [
+    "DirichletSums",
     "EnsembleStatistics",
     "MeanProbs",
     "TopKProbs",
@@ -32,5 +39,6 @@ __all__ = [
     "expected_log_probs",
     "forward_kl_proxy_dirichlet",
     "mean_kl",
+    "measures_and_sums",
     "reverse_kl_proxy_dirichlet",
 ]

@@ -1,5 +1,6 @@
 """What an ensemble of categorical distributions says: its mean, its diversity, its measures."""
 
+import math
 from typing import Optional, Tuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from ._checks import check_logits, check_per_row
 from ._rowwise import compute_dtype, row_function
 from .measures import UncertaintyMeasures
+from .special import exp
 
 _LEAST = torch.finfo(torch.float64).min
 _NO_MEMBER = "no member was added to EnsembleStatistics yet"
@@ -16,9 +18,9 @@ _NO_MEMBER = "no member was added to EnsembleStatistics yet"
 class EnsembleStatistics:
     """Statistics of an ensemble from its members' log-probabilities, one member at a time.
 
-    Holds two tensors ``[..., K]`` and few of ``[...]`` however many members there are. Two of
-    them leave the teacher: the mean π̂ and λ = 1/β̂₀, the proxy Dirichlet of Eq. 16 (or, for the
-    Dirichlet likelihood, the mean log-probability).
+    Holds two tensors ``[..., K]`` (three with weights) and few of ``[...]`` however many members
+    there are. Two tensors leave the teacher: the mean π̂ and λ = 1/β̂₀, the proxy Dirichlet of
+    Eq. 16 (or, for the Dirichlet likelihood, the mean log-probability).
 
     **Weights.** In an autoregressive ensemble that is read as an expectation of products (ExPr),
     ``P(y) = mean_m P_m(y)``, what was said so far tells the members apart: at step l member m
@@ -52,6 +54,7 @@ class EnsembleStatistics:
         self._log_prob_sum: Optional[Tensor] = None
         self._entropy_sum: Optional[Tensor] = None
         self._weights: Optional[_Weights] = None
+        self._unweighted: Optional[EnsembleStatistics] = None
         self._of_mean: Optional[Tuple[Tensor, Tensor]] = None
 
     @torch.no_grad()
@@ -81,6 +84,10 @@ class EnsembleStatistics:
             self._entropy_sum = self._prob_sum.new_zeros(log_probs.shape[:-1])
             if log_weight is not None:
                 self._weights = _Weights(self._entropy_sum)
+                self._unweighted = plain = EnsembleStatistics()
+                plain._prob_sum = torch.zeros_like(self._prob_sum)
+                plain._log_prob_sum = self._log_prob_sum
+                plain._entropy_sum = torch.zeros_like(self._entropy_sum)
         elif self._prob_sum.shape != log_probs.shape:
             raise ValueError(
                 f"member {self.num_members} has log-probabilities of shape "
@@ -90,13 +97,26 @@ class EnsembleStatistics:
         member = log_probs.detach().reshape(-1, k)
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
         entropy_sum = self._entropy_sum.view(-1)
-        factors: Tuple[Tensor, ...] = ()
-        if log_weight is not None and self._weights is not None:
-            factors = self._weights.add(log_weight)
-            entropy_sum *= factors[0].view(-1)
-        entropy_sum += _add_member(prob_sum, log_prob_sum, member, *factors)
+        if log_weight is None or self._weights is None or self._unweighted is None:
+            entropy_sum += _add_member(prob_sum, log_prob_sum, member)
+        else:
+            decay, gain = self._weights.add(log_weight)
+            plain = self._unweighted
+            assert plain._prob_sum is not None
+            assert plain._entropy_sum is not None
+            entropy = _add_member(
+                plain._prob_sum.view(-1, k), log_prob_sum, member, prob_sum, decay, gain
+            )
+            plain._entropy_sum.view(-1).add_(entropy)
+            entropy_sum.mul_(decay.view(-1)).add_(gain.view(-1) * entropy)
+            plain.num_members, plain._of_mean = self.num_members + 1, None
         self.num_members += 1
         self._of_mean = None
+
+    @property
+    def unweighted(self) -> "EnsembleStatistics":
+        """The same members without their weights."""
+        return self if self._unweighted is None else self._unweighted
 
     @property
     def mean_probs(self) -> Tensor:
@@ -205,19 +225,19 @@ def _add_member(
     prob_sum: Tensor,
     log_prob_sum: Tensor,
     log_probs: Tensor,
+    weighted_sum: Optional[Tensor] = None,
     decay: Optional[Tensor] = None,
     gain: Optional[Tensor] = None,
 ) -> Tensor:
     """Entropy ``[N]`` of a member, which is added to the sums, all ``[N, K]``.
 
-    With weights: factors of the former sum and of the member, ``[N, 1]``.
+    With weights: to another sum, with factors of what that is so far and of the member, ``[N, 1]``.
     """
-    probs = log_probs.exp()
-    if decay is not None and gain is not None:
-        prob_sum *= decay
-        probs = probs * gain
+    probs = exp(log_probs)
     prob_sum += probs
     log_prob_sum += log_probs
+    if weighted_sum is not None and decay is not None and gain is not None:
+        weighted_sum.mul_(decay).addcmul_(probs, gain)
     # the clamp makes 0 · ln 0 a zero
     return -(probs * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
 
@@ -231,10 +251,10 @@ def _entropy_and_rmi(
     What they are to be divided by, ``[N, 1]``: the sum of weights, the number of members.
     """
     mean = prob_sum / weights
-    log_mean = mean.log().clamp(min=torch.finfo(mean.dtype).min)
-    # a class that no member gives anything counts nothing
-    gap = torch.where(mean > 0, log_mean - log_prob_sum / members, torch.zeros_like(mean))
-    return -(mean * log_mean).sum(-1), (mean * gap).sum(-1)
+    log_mean = mean.log().clamp_(min=torch.finfo(mean.dtype).min)
+    gap = (log_mean - log_prob_sum / members).mul_(mean)
+    # a class that no member gives anything, 0 · infinity, counts nothing
+    return -(mean * log_mean).sum(-1), gap.nan_to_num_(nan=0.0, posinf=math.inf).sum(-1)
 
 
 def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:

@@ -11,14 +11,23 @@ RMI                  ``EPKL - mutual information``
 ==================== =====================================
 """
 
+import math
 from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
-from ._checks import check_logits, check_measures_offset, check_per_row
-from ._rowwise import compute_dtype, row_function
-from .special import digamma, digamma_information, digamma_minus_log, log_add, top_and_others
+from ._checks import check_logits, check_measures_offset
+from ._rowwise import row_function
+from .special import (
+    LEAST_LOG,
+    digamma,
+    digamma_information,
+    digamma_minus_log,
+    exp,
+    log_add,
+    sum_of_others,
+)
 
 
 class UncertaintyMeasures(NamedTuple):
@@ -39,6 +48,15 @@ class UncertaintyMeasures(NamedTuple):
     """Reverse mutual information (the paper's 𝓜), Eq. 5."""
 
 
+class DirichletSums(NamedTuple):
+    """What :func:`expected_log_probs` needs to know of a row's concentrations, each ``[...]``."""
+
+    top: Tensor
+    """Largest log-concentration."""
+    others: Tensor
+    """``a0 / exp(top) - 1``, exact however small."""
+
+
 def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasures:
     """Measures of the Dirichlet with concentrations ``exp(logits) + offset``.
 
@@ -55,49 +73,47 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
     Raises:
         ValueError: fewer than two classes or a negative offset.
     """
+    return measures_and_sums(logits, offset)[0]
+
+
+def measures_and_sums(
+    logits: Tensor, offset: float = 0.0
+) -> Tuple[UncertaintyMeasures, DirichletSums]:
+    """:func:`dirichlet_measures`, and what :func:`expected_log_probs` needs of the same rows."""
     check_logits(logits)
     check_measures_offset(offset)
     flat, lead = logits.detach().reshape(-1, logits.shape[-1]), logits.shape[:-1]
-    offset = float(offset)
-    sums = _sums(flat, offset=offset)
-    total, information, epkl = (t.view(lead) for t in _measures(flat, *sums, offset=offset))
-    return UncertaintyMeasures(
+    values = (value.view(lead) for value in _measures(flat, offset=float(offset)))
+    total, information, epkl, *sums = values
+    measures = UncertaintyMeasures(
         total=total,
         data=total - information,
         mutual_information=information,
         epkl=epkl,
         rmi=(epkl - information).clamp(min=0),
     )
+    return measures, DirichletSums(*sums)
 
 
-def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tuple[Tensor, Tensor]:
-    """``(ln E[π_k], E[ln π_k])`` under the Dirichlet, at one class a row.
+@torch.no_grad()
+def expected_log_probs(
+    logits: Tensor, sums: DirichletSums, offset: float = 0.0
+) -> Tuple[Tensor, Tensor]:
+    """``(ln E[π_k], E[ln π_k])`` under the Dirichlet, for one class k of each row.
 
     Their difference is a token's term of the joint estimate of reverse mutual information.
 
     Args:
-        logits: ``[..., K]``.
-        index: the classes k, integers ``[...]``.
-        offset: δ ≥ 0 as in :func:`dirichlet_measures`.
+        logits: of that class, ``[...]``.
+        sums: of all classes of its row, from :func:`measures_and_sums`.
+        offset: δ ≥ 0 as there.
 
     Returns:
         ``ln m_k`` and ``ψ(a_k) - ψ(a_0)`` in nats, each ``[...]``.
-
-    Raises:
-        ValueError: fewer than two classes, indices that are not one integer a row, a negative
-            offset.
     """
-    check_logits(logits)
-    check_per_row("index", index, logits)
-    if index.is_floating_point():
-        raise ValueError(f"index must hold integers, not {index.dtype}")
-    check_measures_offset(offset)
-    dtype, lead = compute_dtype(logits), logits.shape[:-1]
-    flat = logits.detach().reshape(-1, logits.shape[-1])
-    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-        of_class = flat.gather(-1, index.reshape(-1, 1)).to(dtype)
-        log_a = _log_concentrations(of_class, offset)
-        top, others = _sums(flat, offset=float(offset))
+    top, others = sums
+    with torch.autocast(logits.device.type, enabled=False):
+        log_a = _log_concentrations(logits.detach().to(top.dtype), offset)
         a, log_mean = log_a.exp(), log_a - top - others.log1p()
         a0, log_a0 = top.exp() * (1 + others), top + others.log1p()
         # ψ(x) = ψ(x + 1) - 1/x: of 1/a_k - 1/a0 nothing cancels in this form
@@ -105,7 +121,7 @@ def expected_log_probs(logits: Tensor, index: Tensor, offset: float = 0.0) -> Tu
         small = small - log_add(log_a0, 1.0)
         small = small + log_mean.expm1() / a
         large = log_mean + digamma_minus_log(a.clamp(min=1)) - digamma_minus_log(a0)
-        return log_mean.view(lead), torch.where(log_a < 0, small, large).view(lead)
+        return log_mean, torch.where(log_a < 0, small, large)
 
 
 def _log_concentrations(z: Tensor, offset: float) -> Tensor:
@@ -113,28 +129,30 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
 
 
 @row_function(compilable=True)
-def _sums(z: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
-    """:func:`top_and_others` of the log-concentrations."""
-    return top_and_others(_log_concentrations(z, offset))
-
-
-@row_function(compilable=True)
-def _measures(
-    z: Tensor, top: Tensor, others: Tensor, offset: float
-) -> Tuple[Tensor, Tensor, Tensor]:
-    """Total uncertainty, mutual information and EPKL, each ``[N]``."""
+def _measures(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
+    """Total uncertainty, mutual information, EPKL and the sums, each ``[N]``."""
     log_a = _log_concentrations(z, offset)
+    top = log_a.amax(dim=-1, keepdim=True)
+    # clamped, as a class of concentration 0 counts 0 · finite
+    gap = (log_a - top).clamp_(min=LEAST_LOG)
+    e = exp(gap)
+    others = sum_of_others(gap.sign(), e)
     log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
     # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
     a0, inverse_a0 = top.exp() * (1 + others), (-top).exp() * inverse_sum
-    m, log_m = (log_a - top).exp() * inverse_sum, (log_a - top) - log_sum
-    total = -torch.where(m > 0, m * log_m, torch.zeros_like(m)).sum(-1, keepdim=True)
+    total = log_sum - gap.mul_(e).sum(-1, keepdim=True) * inverse_sum
     # Two forms of the same quantity: information is a difference of entropies only while it is
     # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
-    each = digamma_information(log_a.exp(), log_a)
+    each = digamma_information(e * top.clamp(max=_log_limit(top)).exp(), log_a)
     whole = digamma_information(a0, top + log_sum)
-    data = whole.digamma_next - (m * each.digamma_next).sum(-1, keepdim=True)
+    data = whole.digamma_next - e.mul_(each.digamma_next).sum(-1, keepdim=True) * inverse_sum
     series = (each.information.sum(-1, keepdim=True) - whole.information) * inverse_a0
     information = torch.where(a0 < 1, total - data, series).clamp(min=0)
     epkl = (z.shape[-1] - 1) * inverse_a0
-    return total.squeeze(-1), torch.minimum(information, total).squeeze(-1), epkl.squeeze(-1)
+    rows = (total, torch.minimum(information, total), epkl, top, others)
+    return tuple(value.squeeze(-1) for value in rows)
+
+
+def _log_limit(x: Tensor) -> float:
+    """Below which an exponential is finite."""
+    return math.log(torch.finfo(x.dtype).max) - 1

@@ -28,6 +28,17 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B_
 _DIGAMMA = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _LGAMMA = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
 
+LEAST_LOG = -1e4  # its exponential is 0 in any precision
+_LOG2_E = 1 / math.log(2)
+
+
+def exp(x: Tensor) -> Tensor:
+    """``exp(x)`` by the base of 2, in eager mode a third of the time.
+
+    Its relative error is that of ``x`` rounded once more.
+    """
+    return (x * _LOG2_E).exp2_()
+
 
 def top_and_others(z: Tensor) -> Tuple[Tensor, Tensor]:
     """The largest of ``z`` and ``Σ exp(z - largest) - 1``, each ``[..., 1]``.
@@ -35,10 +46,17 @@ def top_and_others(z: Tensor) -> Tuple[Tensor, Tensor]:
     The 1 is that of one largest class: beside it nothing is lost of the others.
     """
     top = z.amax(dim=-1, keepdim=True)
-    is_top = z == top
-    ties = is_top.to(z.dtype).sum(dim=-1, keepdim=True) - 1
-    others = torch.where(is_top, torch.zeros_like(z), (z - top).exp())
-    return top, ties + others.sum(dim=-1, keepdim=True)
+    gap = z - top
+    return top, sum_of_others(gap.sign(), exp(gap))
+
+
+def sum_of_others(below: Tensor, e: Tensor) -> Tensor:
+    """Sum of ``e`` but for one that is 1, of those where ``below`` is 0 and not -1, ``[..., 1]``.
+
+    In eager mode arithmetic takes a fraction of what conditions take.
+    """
+    ties = below.shape[-1] - 1 + below.sum(dim=-1, keepdim=True)
+    return ties - (below * e).sum(dim=-1, keepdim=True)
 
 
 class Shifted(NamedTuple):
@@ -143,10 +161,10 @@ def _series(coefficients: Sequence[float], w: Tensor) -> Tensor:
     """Evaluate ``c0 + c1 w² + c2 w⁴ + …``."""
     square = w * w
     terms = coefficients[: _TERMS[w.dtype]]
-    result = square * terms[-1] + terms[-2]
-    for c in reversed(terms[:-2]):
-        result = result * square + c
-    return result
+    result = square * terms[-1]
+    for c in reversed(terms[1:-1]):
+        result.add_(c).mul_(square)
+    return result.add_(terms[0])
 
 
 def digamma_series(shifted: Shifted) -> Tensor:
@@ -234,19 +252,23 @@ class DigammaInformation(NamedTuple):
 
 
 def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
-    """:class:`DigammaInformation` for ``x ≥ 0``."""
+    """:class:`DigammaInformation` for ``x ≥ 0``.
+
+    Without a condition on elements, and in place: that is what makes it fast in eager mode.
+    """
     n = shift_amount(x)
     low = x.clamp(max=n)
-    shifted = shift(low + 1)
-    b, bound = _middle(n)
-    log_y = math.log(b) + _log_ratio(shifted.y - b, shifted.y + b, bound)
-    digamma_next = log_y + digamma_series(shifted)
+    y = low + (n + 1)
+    w = y.reciprocal()
+    digamma_next = y.log() - _series(_DIGAMMA, w).mul_(w).add_(0.5).mul_(w)
+    for start in range(1, n, _STRIDE):
+        # four reciprocals from low + start on, as in ``_strides``; v is its u + 1
+        v = (low + start).mul_(low + (start + 3)).add_(1)
+        numerator = (low + (start + 1.5)).mul_(v)
+        digamma_next.sub_(numerator.div_(v.square_().sub_(1)), alpha=4)
     # at x = 0 the product is 0, although the logarithm is infinite
-    log_low = torch.where(x > 0, log_x, torch.zeros_like(log_x))
-    w = x.reciprocal()
-    return DigammaInformation(
-        digamma_next=digamma_next,
-        information=torch.where(
-            x < n, low * (digamma_next - log_low), 0.5 - w * _series(_DIGAMMA, w)
-        ),
-    )
+    information = (digamma_next - log_x.clamp(LEAST_LOG, math.log(n))).mul_(low)
+    # by what u(x) exceeds u(n): the sign makes it exactly 0 below n
+    w_n, w = x.new_full((), 1 / n), x.clamp(min=n).reciprocal_()
+    rise = w_n * _series(_DIGAMMA, w_n) - _series(_DIGAMMA, w).mul_(w)
+    return DigammaInformation(digamma_next, information.add_(rise.mul_((w_n - w).sign_())))

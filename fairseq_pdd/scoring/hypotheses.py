@@ -1,9 +1,11 @@
-"""Token- and sequence-level measures of hypotheses, teacher-forced in one pass per model."""
+"""Token- and sequence-level measures of hypotheses: a search's own, or teacher-forced in one pass
+per model.
+"""
 
 import inspect
 import math
 from copy import copy
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +13,12 @@ from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..core import (
-    EnsembleStatistics,
-    UncertaintyMeasures,
-    dirichlet_measures,
-    expected_log_probs,
-)
 from ..errors import UsageError
+from .readings import JOINT, MEASURES, EnsembleReader, PriorNetworkReader
+from .search import SearchRecord, StepReading
 
 # what an ordinary single model has no value for stays None
-TOKEN_FIELDS = (*UncertaintyMeasures._fields, "score", "rmi_score")
+TOKEN_FIELDS = (*MEASURES, *JOINT)
 SEQUENCE_FIELDS = TOKEN_FIELDS
 _SINGLE_MODEL_FIELDS = ("total", "score")
 
@@ -48,21 +46,6 @@ class _Batch(NamedTuple):
     """Which positions hold a token, ``[n, L]``."""
     labels: Tensor
     """The tokens, ``[N]``."""
-
-
-class _Values(NamedTuple):
-    """What is said of each token of a batch, ``[N]``."""
-
-    measures: UncertaintyMeasures
-    log_mean: Tensor
-    """ln of the token's probability."""
-    mean_log: Tensor
-    """Expected ln of its probability."""
-
-    def by_field(self) -> Tensor:
-        """``[fields, N]`` in the order of :data:`TOKEN_FIELDS`."""
-        joint = (-self.log_mean, self.log_mean - self.mean_log)
-        return torch.stack([*self.measures, *(value.to(self.measures.total) for value in joint)])
 
 
 class HypothesisScorer:
@@ -100,7 +83,11 @@ class HypothesisScorer:
                     "scored teacher-forced"
                 )
         self.models, self.pad, self.eos = list(models), pad, eos
-        self.dirichlet_offset = dirichlet_offset
+        self._reader: Union[PriorNetworkReader, EnsembleReader] = (
+            EnsembleReader(len(self.models))
+            if dirichlet_offset is None
+            else PriorNetworkReader(dirichlet_offset)
+        )
 
     @torch.no_grad()
     def score(
@@ -108,6 +95,7 @@ class HypothesisScorer:
         sample: Dict[str, Any],
         hypotheses: Sequence[Sequence[Tensor]],
         encoder_outs: Optional[Sequence[Any]] = None,
+        search: Optional[SearchRecord] = None,
     ) -> List[List[Dict[str, Any]]]:
         """Score outputs of a batch.
 
@@ -116,6 +104,8 @@ class HypothesisScorer:
             hypotheses: for each of the B sources its outputs, token ids ``[L]`` that end with
                 end-of-sequence.
             encoder_outs: what each model's encoder says of the batch, where that is known.
+            search: what followed the search for these outputs, if any did. Others, and those
+                that it did not come by, are decoded, teacher-forced.
 
         Returns:
             For each source and output ``{"log_prob": ln P(y|x), "sequence": {…}, "token": {…}}``
@@ -125,22 +115,36 @@ class HypothesisScorer:
             model has no such measure. An ensemble has the same once more as ``"expr"``.
         """
         flat = [(b, tokens) for b, outputs in enumerate(hypotheses) for tokens in outputs]
-        if not flat:
-            return [[] for _ in hypotheses]
+        scored: Dict[int, Tensor] = {}
+        if search is not None:
+            scored = search.find([(source, tokens.tolist()) for source, tokens in flat])
+        missing = [i for i in range(len(flat)) if i not in scored]
+        if missing:
+            scored.update(self._score_forced(sample, flat, missing, encoder_outs))
+        results = (self._record(scored[i]) for i in range(len(flat)))
+        return [[next(results) for _ in outputs] for outputs in hypotheses]
+
+    def _score_forced(
+        self,
+        sample: Dict[str, Any],
+        outputs: Sequence[Tuple[int, Tensor]],
+        chosen: Sequence[int],
+        encoder_outs: Optional[Sequence[Any]],
+    ) -> Dict[int, Tensor]:
+        """Values ``[readings, fields, L]`` of the ``chosen`` outputs, teacher-forced."""
         # neighbours in length share a pass, so little of it is padding
-        order = sorted(range(len(flat)), key=lambda i: len(flat[i][1]))
+        order = sorted(chosen, key=lambda i: len(outputs[i][1]))
         if encoder_outs is None:
             encoder_outs = [self._encode(model, sample) for model in self.models]
-        scored: List[Dict[str, Any]] = [{}] * len(flat)
-        max_elements = _MAX_ELEMENTS.get(flat[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
-        for group in self._groups([len(flat[i][1]) for i in order], max_elements):
+        scored: Dict[int, Tensor] = {}
+        max_elements = _MAX_ELEMENTS.get(outputs[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
+        for group in self._groups([len(outputs[i][1]) for i in order], max_elements):
             indices = [order[i] for i in group]
-            batch = self._batch([flat[i] for i in indices])
-            readings = self._readings(encoder_outs, batch)
-            for i, columns in zip(indices, self._columns(readings, batch)):
-                scored[i] = _record(columns)
-        results = iter(scored)
-        return [[next(results) for _ in outputs] for outputs in hypotheses]
+            batch = self._batch([outputs[i] for i in indices])
+            # one transfer from the device for all values
+            values = self._forced(encoder_outs, batch).cpu()
+            scored.update(zip(indices, values.split(batch.mask.sum(1).tolist(), dim=-1)))
+        return scored
 
     def _groups(self, lengths: Sequence[int], max_elements: int) -> List[range]:
         """Split hypotheses in ascending order of length into passes of bounded size."""
@@ -175,33 +179,51 @@ class HypothesisScorer:
             labels=target[mask],
         )
 
-    def _readings(self, encoder_outs: Sequence[Any], batch: _Batch) -> List[_Values]:
-        """Values of all tokens; of an ensemble by PrEx and by ExPr."""
+    def search_record(self) -> SearchRecord:
+        """Return what is to follow the search for a batch, for :meth:`score`."""
+        return SearchRecord(self, self.eos)
+
+    def read_step(
+        self,
+        logits: Sequence[Tensor],
+        log_probs: Sequence[Tensor],
+        before: Optional[Tuple[Tensor, Tensor]],
+    ) -> StepReading:
+        """Read a step of a search, see :class:`~fairseq_pdd.scoring.search.StepReader`."""
+        if isinstance(self._reader, PriorNetworkReader):
+            distribution = logits[0].float()
+            return StepReading(self._reader.read(distribution), [distribution])
+        said = [log_probs[0].clone()] if len(log_probs) == 1 else log_probs
+        shape = (len(said), len(said[0]))
+        if before is None:
+            prefixes = said[0].new_zeros(shape, dtype=torch.double)
+        else:
+            prefixes = before[0] + before[1]
+        return StepReading(self._reader.read(zip(said, prefixes)), said)
+
+    def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
+        """Joint values of tokens, see :class:`~fairseq_pdd.scoring.search.StepReader`."""
+        return self._reader.joint(context, chosen)
+
+    def _forced(self, encoder_outs: Sequence[Any], batch: _Batch) -> Tensor:
+        """Values of all tokens by reading and field, ``[readings, fields, N]``."""
+        chosen: List[Tensor] = []
+
+        def members() -> Iterator[Tuple[Tensor, Tensor]]:
+            for model, net_output in zip(self.models, decoded):
+                log_probs = model.get_normalized_probs(net_output, log_probs=True).squeeze(0)
+                chosen.append(_of_labels(log_probs, batch).double())
+                yield log_probs, _before(chosen[-1], batch.mask)
+
         decoded = (self._decode(*each, batch) for each in zip(self.models, encoder_outs))
-        if self.dirichlet_offset is not None:
-            (net_output,) = decoded
-            logits = net_output[0].squeeze(0).float()
-            measures = dirichlet_measures(logits, self.dirichlet_offset)
-            joint = expected_log_probs(logits, batch.labels, self.dirichlet_offset)
-            return [_Values(measures, *joint)]
-        prex, expr = EnsembleStatistics(), EnsembleStatistics()
-        of_members, of_prefixes = [], []
-        for model, net_output in zip(self.models, decoded):
-            log_probs = model.get_normalized_probs(net_output, log_probs=True).squeeze(0)
-            chosen = log_probs.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1).double()
-            of_members.append(chosen)
-            of_prefixes.append(_before(chosen, batch.mask))
-            prex.update(log_probs)
-            if len(self.models) > 1:
-                expr.update(log_probs, of_prefixes[-1])
-        members, prefixes = torch.stack(of_members), torch.stack(of_prefixes)
-        mean_log = members.mean(0)
-        log_mean = members.logsumexp(0) - math.log(len(members))
-        readings = [_Values(prex.measures(), log_mean, mean_log)]
-        if len(self.models) > 1:
-            log_mean = (prefixes + members).logsumexp(0) - prefixes.logsumexp(0)
-            readings.append(_Values(expr.measures(), log_mean, mean_log))
-        return readings
+        if isinstance(self._reader, PriorNetworkReader):
+            logits = next(decoded)[0].squeeze(0).float()
+            chosen.append(_of_labels(logits, batch))
+            measures, context = self._reader.read(logits)
+        else:
+            measures, context = self._reader.read(members())
+        joint = self._reader.joint(context, torch.stack(chosen))
+        return torch.cat([measures, joint.to(measures)], dim=1)
 
     @staticmethod
     def _decode(model: BaseFairseqModel, encoder_out: Any, batch: _Batch) -> Tuple[Any, ...]:
@@ -216,27 +238,23 @@ class HypothesisScorer:
         rows = rows[batch.mask].unsqueeze(0)
         return (decoder.output_layer(rows) if "features_only" in spared else rows, *others)
 
-    def _columns(self, readings: Sequence[_Values], batch: _Batch) -> List[List[Columns]]:
-        """For each output its columns by each reading."""
-        # one transfer from the device for all values
-        values = torch.stack([reading.by_field() for reading in readings]).cpu().tolist()
-        columns, start = [], 0
-        for length in batch.mask.sum(1).tolist():
-            stop = start + length
-            columns.append(
-                [
-                    {
-                        name: column[start:stop] if self._has(name) else None
-                        for name, column in zip(TOKEN_FIELDS, reading)
-                    }
-                    for reading in values
-                ]
+    def _record(self, values: Tensor) -> Dict[str, Any]:
+        """Scores of an output from its values ``[readings, fields, L]``."""
+        record, *others = (
+            _summarise(
+                {
+                    name: column if self._has(name) else None
+                    for name, column in zip(TOKEN_FIELDS, reading)
+                }
             )
-            start = stop
-        return columns
+            for reading in values.tolist()
+        )
+        if others:
+            (record["expr"],) = others
+        return record
 
     def _has(self, name: str) -> bool:
-        single = len(self.models) == 1 and self.dirichlet_offset is None
+        single = len(self.models) == 1 and isinstance(self._reader, EnsembleReader)
         return name in _SINGLE_MODEL_FIELDS or not single
 
 
@@ -246,11 +264,9 @@ def _before(log_probs: Tensor, mask: Tensor) -> Tensor:
     return F.pad(padded.cumsum(1), (1, -1))[mask]
 
 
-def _record(columns: Sequence[Columns]) -> Dict[str, Any]:
-    record = _summarise(columns[0])
-    if len(columns) > 1:
-        record["expr"] = _summarise(columns[1])
-    return record
+def _of_labels(distributions: Tensor, batch: _Batch) -> Tensor:
+    """``[N]`` from ``[N, K]``."""
+    return distributions.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1)
 
 
 def _summarise(columns: Columns) -> Dict[str, Any]:

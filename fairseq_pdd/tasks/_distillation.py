@@ -20,7 +20,7 @@ from ..models.prior_network import mark_prior_network, prior_network_offset, req
 from ..scoring import HypothesisScorer
 from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
 from ._data_source import DataSource
-from ._generator import EncodingOnce
+from ._generator import RecordedEnsemble
 from ._output import LineNumbers, UncertaintyOutput
 
 logger = logging.getLogger(__name__)
@@ -283,12 +283,12 @@ class DistillationTaskMixin(DataSource):
         seq_gen_cls: Any = None,
         **options: Any,
     ) -> Any:
-        """Build fairseq's generator, whose encoders need not run again for the scores."""
+        """Build fairseq's generator; what its models say is taken down for the scores."""
         search = seq_gen_cls is None and not (
             getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
         )
         return super().build_generator(
-            EncodingOnce(models) if search else models, args, seq_gen_cls=seq_gen_cls, **options
+            RecordedEnsemble(models) if search else models, args, seq_gen_cls=seq_gen_cls, **options
         )
 
     def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
@@ -314,18 +314,26 @@ class DistillationTaskMixin(DataSource):
         no others leave. For what is attached see
         :meth:`fairseq_pdd.scoring.HypothesisScorer.score`.
         """
+        scorer, ensemble = self.hypothesis_scorer(models), getattr(generator, "model", None)
+        encoder_outs = record = None
+        if self._output is not None:
+            nbest = self.cfg.nbest
+        if (
+            isinstance(ensemble, RecordedEnsemble)
+            and prefix_tokens is None
+            and self._is_recordable(generator, nbest)
+        ):
+            ensemble.record = scorer.search_record()
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
-        ensemble = getattr(generator, "model", None)
-        encoder_outs = ensemble.take() if isinstance(ensemble, EncodingOnce) else None
+        if isinstance(ensemble, RecordedEnsemble):
+            encoder_outs, record = ensemble.take()
         if self._validating:
             return hypotheses
-        if self._output is not None:
-            nbest = self.cfg.nbest
         scored = [hypos[:nbest] for hypos in hypotheses]
-        scores = self.hypothesis_scorer(models).score(
-            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored], encoder_outs
+        scores = scorer.score(
+            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored], encoder_outs, record
         )
         for hypos, values in zip(scored, scores):
             for hypo, value in zip(hypos, values):
@@ -335,6 +343,16 @@ class DistillationTaskMixin(DataSource):
                 sample = {**sample, "id": self._lines.of_next_batch()}
             self._output.write(sample, scored, generator)
         return hypotheses
+
+    def _is_recordable(self, generator: Any, nbest: Optional[int]) -> bool:
+        """Whether to take the values of the outputs from what the models say in the search.
+
+        It has several times more rows than the best output tokens: of that one alone, to decode
+        it once more is faster than to read them all. A temperature changes the logits.
+        """
+        beam = generator.beam_size
+        most = 2 * min(nbest or beam, beam) > beam
+        return most and generator.temperature == 1 and not self._validating
 
     def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
         """What scores outputs of one model or an ensemble, by its kind and the options."""

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import members
 
-from fairseq_pdd.core import dirichlet_measures, ensemble_measures, expected_log_probs
+from fairseq_pdd.core import (
+    dirichlet_measures,
+    ensemble_measures,
+    expected_log_probs,
+    measures_and_sums,
+)
 
 OFFSETS = (0.0, 0.1, 1.0)
 
@@ -161,8 +166,8 @@ def test_no_gradient_is_kept():
 def test_expected_log_probs_exact(offset):
     for shift in (-25, 0, 25):
         logits = torch.randn(12) * 6 + shift
-        rows, index = logits.expand(12, 12), torch.arange(12)
-        log_mean, mean_log = expected_log_probs(rows, index, offset)
+        _, sums = measures_and_sums(logits, offset)
+        log_mean, mean_log = expected_log_probs(logits, sums, offset)
         for k in range(12):
             truth = reference.expected_log_prob(logits, k, offset)
             for ours, value in zip((log_mean[k], mean_log[k]), truth):
@@ -173,19 +178,19 @@ def test_expected_log_probs_exact(offset):
 def test_expected_log_probs_are_those_of_samples():
     concentrations = torch.tensor([0.7, 1.0, 3.0, 6.0], dtype=torch.float64)
     samples = torch.distributions.Dirichlet(concentrations).sample((100_000,))
-    rows = concentrations.log().expand(4, 4)
-    log_mean, mean_log = expected_log_probs(rows, torch.arange(4))
+    logits = concentrations.log()
+    log_mean, mean_log = expected_log_probs(logits, measures_and_sums(logits)[1])
     assert torch.allclose(log_mean, samples.mean(0).log(), atol=0.02)
     assert torch.allclose(mean_log, samples.log().mean(0), atol=0.02)
     assert (log_mean > mean_log).all()
 
 
 def test_expected_log_probs_shapes():
-    logits, index = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
-    for value in expected_log_probs(logits, index):
+    logits = torch.randn(2, 3, 5)
+    _, sums = measures_and_sums(logits)
+    assert [value.shape for value in sums] == [(2, 3)] * 2
+    for value in expected_log_probs(logits[..., 1], sums):
         assert value.shape == (2, 3)
-    for value in expected_log_probs(torch.randn(5), torch.tensor(2)):
-        assert value.shape == ()
 
 
 @pytest.mark.parametrize("offset", [-0.1, math.inf, math.nan])
@@ -194,19 +199,14 @@ def test_bad_offset_is_named(offset):
     with pytest.raises(ValueError, match="offset must be at least 0"):
         dirichlet_measures(logits, offset)
     with pytest.raises(ValueError, match="offset must be at least 0"):
-        expected_log_probs(logits, torch.zeros(3, dtype=torch.long), offset)
+        measures_and_sums(logits, offset)
 
 
 def test_bad_arguments_are_named():
-    index = torch.zeros(3, dtype=torch.long)
     for logits in (torch.ones(3, 1), torch.tensor(1.0), torch.ones(3, 5, dtype=torch.long)):
         with pytest.raises(ValueError, match="logits"):
             dirichlet_measures(logits)
         with pytest.raises(ValueError, match="logits"):
-            expected_log_probs(logits, index)
-    with pytest.raises(ValueError, match="index"):
-        expected_log_probs(torch.randn(3, 5), index[:2])
-    with pytest.raises(ValueError, match="index"):
-        expected_log_probs(torch.randn(3, 5), index.float())
+            measures_and_sums(logits)
     with pytest.raises(ValueError, match="dim"):
         ensemble_measures(members(2, 3, 5), dim=-1)

@@ -137,9 +137,9 @@ def test_only_what_is_returned_is_scored(student, monkeypatch):
     scored = []
     score = HypothesisScorer.score
 
-    def count(self, sample, hypotheses, encoder_outs=None):
+    def count(self, sample, hypotheses, *others):
         scored.extend(map(len, hypotheses))
-        return score(self, sample, hypotheses, encoder_outs)
+        return score(self, sample, hypotheses, *others)
 
     monkeypatch.setattr(HypothesisScorer, "score", count)
     student.translate(SENTENCES, beam=4)

@@ -107,11 +107,11 @@ def test_passes_of_bounded_size_change_nothing(
     whole = scorer(models, names).score(sample, hypotheses)
     monkeypatch.setitem(module._MAX_ELEMENTS, "cpu", limit)
     passes = []
-    readings = HypothesisScorer._readings
+    forced = HypothesisScorer._forced
     monkeypatch.setattr(
         HypothesisScorer,
-        "_readings",
-        lambda self, *args: passes.append(args) or readings(self, *args),
+        "_forced",
+        lambda self, *args: passes.append(args) or forced(self, *args),
     )
     split = scorer(models, names).score(sample, hypotheses)
     assert len(passes) > 1
