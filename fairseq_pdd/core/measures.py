@@ -76,6 +76,7 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
     return measures_and_sums(logits, offset)[0]
 
 
+@torch.no_grad()
 def measures_and_sums(
     logits: Tensor, offset: float = 0.0
 ) -> Tuple[UncertaintyMeasures, DirichletSums]:
@@ -83,16 +84,9 @@ def measures_and_sums(
     check_logits(logits)
     check_measures_offset(offset)
     flat, lead = logits.detach().reshape(-1, logits.shape[-1]), logits.shape[:-1]
-    values = (value.view(lead) for value in _measures(flat, offset=float(offset)))
-    total, information, epkl, *sums = values
-    measures = UncertaintyMeasures(
-        total=total,
-        data=total - information,
-        mutual_information=information,
-        epkl=epkl,
-        rmi=(epkl - information).clamp(min=0),
-    )
-    return measures, DirichletSums(*sums)
+    with torch.autocast(logits.device.type, enabled=False):
+        sums = _class_sums(flat, offset=float(offset))
+        return _measures(logits.shape[-1], *(value.view(lead) for value in sums))
 
 
 @torch.no_grad()
@@ -129,28 +123,46 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
 
 
 @row_function(compilable=True)
-def _measures(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
-    """Total uncertainty, mutual information, EPKL and the sums, each ``[N]``."""
+def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
+    """Of the classes of each row, ``[N]``: top and others, and with ``e = a / exp(top)`` sums of
+    ``e ln e``, ``e ψ(a + 1)`` and ``u(a) = a[ψ(a + 1) - ln a]``.
+    """
     log_a = _log_concentrations(z, offset)
     top = log_a.amax(dim=-1, keepdim=True)
     # clamped, as a class of concentration 0 counts 0 · finite
-    gap = (log_a - top).clamp_(min=LEAST_LOG)
-    e = exp(gap)
-    others = sum_of_others(gap.sign(), e)
+    log_e = (log_a - top).clamp_(min=LEAST_LOG)
+    e = exp(log_e)
+    others = sum_of_others(log_e.sign(), e)
+    cross = log_e.mul_(e).sum(-1)
+    each = digamma_information(e * top.clamp(max=_log_limit(top)).exp(), log_a)
+    expected = e.mul_(each.digamma_next).sum(-1)
+    return top.squeeze(-1), others.squeeze(-1), cross, expected, each.information.sum(-1)
+
+
+def _measures(
+    classes: int, top: Tensor, others: Tensor, cross: Tensor, expected: Tensor, information: Tensor
+) -> Tuple[UncertaintyMeasures, DirichletSums]:
+    """Measures from :func:`_class_sums`."""
     log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
     # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
     a0, inverse_a0 = top.exp() * (1 + others), (-top).exp() * inverse_sum
-    total = log_sum - gap.mul_(e).sum(-1, keepdim=True) * inverse_sum
+    total = log_sum - cross * inverse_sum
     # Two forms of the same quantity: information is a difference of entropies only while it is
-    # a large part of them; elsewhere u(a) = a[ψ(a + 1) - ln a] has nothing to cancel.
-    each = digamma_information(e * top.clamp(max=_log_limit(top)).exp(), log_a)
+    # a large part of them; elsewhere u(a) has nothing to cancel.
     whole = digamma_information(a0, top + log_sum)
-    data = whole.digamma_next - e.mul_(each.digamma_next).sum(-1, keepdim=True) * inverse_sum
-    series = (each.information.sum(-1, keepdim=True) - whole.information) * inverse_a0
-    information = torch.where(a0 < 1, total - data, series).clamp(min=0)
-    epkl = (z.shape[-1] - 1) * inverse_a0
-    rows = (total, torch.minimum(information, total), epkl, top, others)
-    return tuple(value.squeeze(-1) for value in rows)
+    difference = total - (whole.digamma_next - expected * inverse_sum)
+    series = (information - whole.information) * inverse_a0
+    information = torch.where(a0 < 1, difference, series).clamp(min=0)
+    information = torch.minimum(information, total)
+    epkl = (classes - 1) * inverse_a0
+    measures = UncertaintyMeasures(
+        total=total,
+        data=total - information,
+        mutual_information=information,
+        epkl=epkl,
+        rmi=(epkl - information).clamp(min=0),
+    )
+    return measures, DirichletSums(top, others)
 
 
 def _log_limit(x: Tensor) -> float:
