@@ -1,7 +1,8 @@
 """What uncertainty adds to fairseq-generate: a Prior Network's and an ensemble's.
 
 The whole command, from loading the checkpoints to the last line, with the task of this package
-and with fairseq's own, in turns. What is compiled once in a long run is timed apart.
+and with fairseq's own, in turns. Kernels are compiled in long runs only, so this is measured both
+without and with them; what compiling takes is timed apart.
 """
 
 import argparse
@@ -23,6 +24,9 @@ from workload import Workload
 from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
 
 PLAIN, OURS = "translation", "distill_translation"
+COMPILED = f"{OURS}, compiled"
+_MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
+BASE = workload.Size(classes=32_000, layers=6, dim=512)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,11 +34,15 @@ def parse_args() -> argparse.Namespace:
     parser = measuring.parser(__doc__)
     parser.add_argument("--members", type=int, default=4, help="of the ensemble")
     parser.add_argument("--sentences", type=int, default=400, help="to translate")
+    parser.add_argument(
+        "--base-sentences", type=int, default=24, help="to translate with the larger model"
+    )
     parser.add_argument("--beam", type=int, default=5, help="of the search")
     parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
     args = parser.parse_args()
     if args.quick:
         args.members, args.sentences, args.beam, args.nbest, args.repeats = 2, 20, 2, [1, 2], 2
+        args.base_sentences = 5
     return args
 
 
@@ -49,20 +57,22 @@ def make_student(work: Workload, folder: Path) -> Path:
     return path
 
 
-def compile_kernels(classes: int) -> float:
-    """Seconds to compile what scores tokens, which fairseq-generate does when a run is long."""
-    start = measuring.clock()
-    logits = torch.zeros(1, classes).expand(_compile.MIN_ELEMENTS // classes + 2, classes)
+def compile_kernels() -> float:
+    """Seconds to compile what scores tokens."""
+    measuring.compile_at_once()
+    start, logits = measuring.clock(), torch.randn(4, 100)
     dirichlet_measures(logits)
-    for weights in (None, torch.zeros(2)):
+    for weights in (None, torch.zeros(4)):
         ensemble = EnsembleStatistics()
-        ensemble.update(logits[:2].log_softmax(-1), weights)
+        ensemble.update(logits.log_softmax(-1), weights)
         ensemble.measures()
     return measuring.clock() - start
 
 
-def run(work: Workload, path: str, task: str, results: Path, args: List[Any]) -> None:
+def run(work: Workload, path: str, case: str, results: Path, args: List[Any]) -> None:
     """``fairseq-generate``, its output to files."""
+    os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
+    task = PLAIN if case == PLAIN else OURS
     argv = [
         work.data, "--gen-subset", "test", "--path", path, "--task", task, "--cpu",
         "--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results,
@@ -80,37 +90,45 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    size = workload.TINY if args.quick else workload.Size()
-    compiling = 0.0 if args.quick else compile_kernels(size.classes)
+    size, base = (workload.TINY,) * 2 if args.quick else (workload.Size(), BASE)
+    compiling = compile_kernels()
     measuring.say(f"compiled in {compiling:.1f} s")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        work = workload.make(folder, size, args.members, test=args.sentences)
-        paths = {
-            "Prior Network": str(make_student(work, folder)),
-            f"ensemble of {args.members}": ":".join(work.teachers),
+        small, large = (folder / part for part in ("small", "large"))
+        small.mkdir()
+        large.mkdir()
+        work = workload.make(small, size, args.members, test=args.sentences)
+        of_base = workload.make(large, base, 1, test=args.base_sentences)
+        models = {
+            "Prior Network": (work, str(make_student(work, small))),
+            f"ensemble of {args.members}": (work, ":".join(work.teachers)),
+            "Prior Network, large": (of_base, str(make_student(of_base, large))),
         }
-        for model, path in paths.items():
+        for model, (data, path) in models.items():
             for nbest in args.nbest:
                 options_ = ["--beam", args.beam, "--nbest", nbest]
                 cases = {
-                    task: functools.partial(run, work, path, task, folder / task, options_)
-                    for task in (PLAIN, OURS)
+                    case: functools.partial(run, data, path, case, folder / case, options_)
+                    for case in (PLAIN, OURS, COMPILED)
                 }
                 seconds = measuring.interleaved(cases, args.repeats)
                 rows.append(row(model, nbest, seconds))
                 measuring.say(" | ".join(rows[-1]))
+    headers = ["model", "n-best", "plain", "with uncertainty", "ratio", "ratio, compiled"]
     print(
         f"""## fairseq-generate with and without uncertainty
 
-Beam {args.beam}, {args.sentences} sentences of 5 to 25 tokens, {size.classes:,} types,
-Transformers of {size.layers} + {size.layers} layers, dimension {size.dim}, {args.threads} threads.
-Medians of {args.repeats} turns, in brackets the least and the greatest ratio of a turn. Kernels
-were compiled before, in {compiling:.1f} s; fairseq-generate compiles those that it needs once
-{_compile.MIN_ELEMENTS:,} logits are scored ({_compile.MIN_ELEMENTS // size.classes:,} tokens here).
+Beam {args.beam}, sentences of 5 to 25 tokens, {args.threads} threads: {args.sentences} of
+{size.classes:,} types by Transformers of {size.layers} + {size.layers} layers, dimension
+{size.dim}; "large" are {args.base_sentences} of {base.classes:,} types, {base.layers} +
+{base.layers} layers, dimension {base.dim}. Medians of {args.repeats} turns, in brackets the least
+and the greatest ratio of a turn. The last column is with compiled kernels, which took
+{compiling:.1f} s before; fairseq-generate compiles them once {_MIN_ELEMENTS:,} logits were read
+({_MIN_ELEMENTS // size.classes:,} tokens of {size.classes:,} types).
 
-{measuring.table(["model", "n-best", "plain", "with uncertainty", "ratio"], rows)}
+{measuring.table(headers, rows)}
 """
     )
 
@@ -124,6 +142,7 @@ def row(model: str, nbest: int, seconds: Dict[str, List[float]]) -> List[str]:
         f"{statistics.median(plain):.2f} s",
         f"{statistics.median(ours):.2f} s",
         measuring.ratio(ours, plain),
+        measuring.ratio(seconds[COMPILED], plain),
     ]
 
 

@@ -192,6 +192,7 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
+    measuring.compile_at_once()
     costs = Costs(args)
     for classes in args.classes:
         costs.measure(classes, in_table=True)

@@ -18,6 +18,8 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
+from fairseq_pdd.core import _compile
+
 Case = Callable[[], Any]
 
 
@@ -32,6 +34,11 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--quick", action="store_true", help="tiny sizes, to see that it runs; no fit figures"
     )
     return result
+
+
+def compile_at_once() -> None:
+    """Compile kernels at their first call, as in the middle of a long run."""
+    _compile.MIN_ELEMENTS = 0
 
 
 def say(text: str) -> None:

@@ -2,9 +2,9 @@
 
 Eager mode needs some hundred passes over memory for the Dirichlet loss; one fused kernel takes
 about as long as a cross-entropy. But compiling takes a while, so it begins only after
-``MIN_ELEMENTS`` logits were seen, and it needs a C++ compiler on the CPU (Triton on a GPU).
-Where it fails, one line of the log says so and everything goes on in eager mode, with the same
-values. The environment variable ``FAIRSEQ_PDD_COMPILE=0`` switches it off.
+``MIN_ELEMENTS`` logits were seen (for measures, more), and it needs a C++ compiler on the CPU
+(Triton on a GPU). Where it fails, one line of the log says so and everything goes on in eager
+mode, with the same values. The environment variable ``FAIRSEQ_PDD_COMPILE=0`` switches it off.
 
 Nothing global is touched: options go to the compiled functions alone.
 """
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "FAIRSEQ_PDD_COMPILE"
 MIN_ELEMENTS = 1 << 26
+# Of measures and statistics eager mode takes two or three times as long, of the loss ten times.
+PATIENCE_FOR_MEASURES = 32
 
 _OPTIONS: Dict[str, Any] = {
     # use all threads, even if the batch that it is compiled for is a small one
@@ -40,14 +42,14 @@ class _State:
     failed = False
 
 
-def is_worthwhile(logits: Tensor) -> bool:
+def is_worthwhile(logits: Tensor, patience: int = 1) -> bool:
     """Count ``logits`` as work and tell whether to compile for it."""
     if _State.failed or os.environ.get(SWITCH, "1") == "0":
         return False
     if logits.dtype == torch.float64 or logits.device.type not in ("cpu", "cuda"):
         return False
     _State.elements_seen += logits.numel()
-    return _State.elements_seen >= MIN_ELEMENTS
+    return _State.elements_seen >= MIN_ELEMENTS * patience
 
 
 class Compiled:

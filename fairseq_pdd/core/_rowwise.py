@@ -34,17 +34,18 @@ class RowFunction:
     (float64 if the first tensor is) for any floating input, and no gradient is recorded.
     """
 
-    def __init__(self, function: Callable[..., Any], compilable: bool) -> None:
+    def __init__(self, function: Callable[..., Any], compilable: bool, patience: int) -> None:
         functools.update_wrapper(self, function)
         self._eager = function
         self._compiled = _compile.Compiled(function) if compilable else None
+        self._patience = patience
 
     @torch.no_grad()
     def __call__(self, first: Tensor, *others: Optional[Tensor], **constants: Any) -> Any:
         """Apply the function to all rows; ``first`` is ``[N, K]``."""
         dtype = compute_dtype(first)
         run, elements = self._eager, None
-        if self._compiled is not None and _compile.is_worthwhile(first):
+        if self._compiled is not None and _compile.is_worthwhile(first, self._patience):
             run, elements = self._compiled, _COMPILED_CHUNK_ELEMENTS
         parts = []
         with torch.autocast(first.device.type, enabled=False):
@@ -65,9 +66,13 @@ def _rows_of(tensor: Optional[Tensor], rows: slice, dtype: torch.dtype) -> Optio
     return part.to(dtype) if part.is_floating_point() else part
 
 
-def row_function(compilable: bool = False) -> Callable[[Callable[..., Any]], RowFunction]:
-    """Decorator for :class:`RowFunction`."""
-    return functools.partial(RowFunction, compilable=compilable)
+def row_function(
+    compilable: bool = False, patience: int = 1
+) -> Callable[[Callable[..., Any]], RowFunction]:
+    """Decorator for :class:`RowFunction`; it is compiled after ``patience`` times the work that
+    is enough for the loss.
+    """
+    return functools.partial(RowFunction, compilable=compilable, patience=patience)
 
 
 class _RowwiseLoss(torch.autograd.Function):

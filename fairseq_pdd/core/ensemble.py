@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_per_row
+from ._compile import PATIENCE_FOR_MEASURES
 from ._rowwise import compute_dtype, row_function
 from .measures import UncertaintyMeasures
 from .special import exp
@@ -220,7 +221,7 @@ class _Weights:
         return decay.reshape(-1, 1), gain.reshape(-1, 1)
 
 
-@row_function(compilable=True)
+@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
 def _add_member(
     prob_sum: Tensor,
     log_prob_sum: Tensor,
@@ -242,7 +243,7 @@ def _add_member(
     return -(probs * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
 
 
-@row_function(compilable=True)
+@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
 def _entropy_and_rmi(
     prob_sum: Tensor, log_prob_sum: Tensor, weights: Tensor, members: Tensor
 ) -> Tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_measures_offset
+from ._compile import PATIENCE_FOR_MEASURES
 from ._rowwise import row_function
 from .special import (
     LEAST_LOG,
@@ -122,7 +123,7 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
     return log_add(z, offset) if offset > 0 else z
 
 
-@row_function(compilable=True)
+@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
 def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
     """Of the classes of each row, ``[N]``: top and others, and with ``e = a / exp(top)`` sums of
     ``e ln e``, ``e ψ(a + 1)`` and ``u(a) = a[ψ(a + 1) - ln a]``.

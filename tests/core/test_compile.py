@@ -162,6 +162,9 @@ def test_little_work_is_not_worth_compiling(compiling, monkeypatch):
     monkeypatch.setattr(_compile._State, "elements_seen", 0)
     logits = torch.zeros(4, 100)
     assert [_compile.is_worthwhile(logits) for _ in range(4)] == [False, False, True, True]
+    assert [_compile.is_worthwhile(logits, 2) for _ in range(2)] == [True, True]
+    monkeypatch.setattr(_compile._State, "elements_seen", 800)
+    assert [_compile.is_worthwhile(logits, 2) for _ in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize("reason", ["switched off", "float64", "other device", "failed before"])
