@@ -67,7 +67,7 @@ def runs(workspace, generate):
     diverse = ("--diverse-beam-groups", 3, "--diverse-beam-strength", 0.5)
     commands = {
         "pd": (workspace.pd_send2, "--nbest", 2),
-        "ensemble": (workspace.teachers, "--nbest", 2),
+        "ensemble": (workspace.teachers, "--nbest", 3),
         "single": (workspace.transformer,),
         "send": (workspace.send,),
         "reference": (workspace.pd_send2, "--score-reference"),
@@ -90,7 +90,7 @@ PLAIN = [
 ]  # fmt: skip
 ALL = PLAIN + PENALISED
 WITH_MEASURES = [name for name in ALL if name not in ("single", "send", "lstm")]
-NBEST = {"pd": 2, "ensemble": 2, **dict.fromkeys(("sampling", *PENALISED), 3)}
+NBEST = {"pd": 2, **dict.fromkeys(("ensemble", "sampling", *PENALISED), 3)}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -259,11 +259,12 @@ def test_students_together_are_an_ordinary_ensemble(workspace, generate, pairs):
 
 @pytest.mark.parametrize("model", ["pd_send2", "teachers"])
 @pytest.mark.parametrize("args", [["--batch-size", 1], ["--max-tokens", 40]])
-def test_batches_do_not_matter(workspace, generate, model, args):
+@pytest.mark.parametrize("nbest", [2, 5])
+def test_batches_do_not_matter(workspace, generate, model, args, nbest):
     path = getattr(workspace, model)
     large, small = (
         {(r["id"], r["rank"]): r for r in run.records}
-        for run in (generate(path, "--nbest", 2), generate(path, "--nbest", 2, *args))
+        for run in (generate(path, "--nbest", nbest), generate(path, "--nbest", nbest, *args))
     )
     assert large.keys() == small.keys()
     for key, record in large.items():
@@ -277,7 +278,7 @@ def test_batches_do_not_matter(workspace, generate, model, args):
 def test_fairseqs_lines_are_those_of_plain_translation(workspace, runs, name):
     path, *args = {
         "pd": (workspace.pd_send2, "--nbest", 2),
-        "ensemble": (workspace.teachers, "--nbest", 2),
+        "ensemble": (workspace.teachers, "--nbest", 3),
         "reference": (workspace.pd_send2, "--score-reference"),
     }[name]
     plain = inprocess.generate(workspace.data, path, "--task", "translation", *args)
@@ -441,6 +442,46 @@ def test_sentencepiece_model(workspace, generate, tmp_path):
     for record in run.records:
         assert record["hypothesis"] == run.lines("D")[record["id"]][0][1]
     assert any(r["hypothesis"] != " ".join(r["tokens"][:-1]) for r in run.records)
+
+
+@pytest.mark.parametrize("model", ["pd_send2", "teachers"])
+@pytest.mark.parametrize(
+    ("args", "decoded"),
+    [
+        (["--beam", 5, "--nbest", 3], []),
+        (["--beam", 3, "--sampling", "--nbest", 3], []),
+        (["--beam", 1], []),
+        # of the best output alone to decode it again is less than to read the whole beam
+        (["--beam", 5, "--nbest", 2], [2]),
+        # the search's distributions are not the model's
+        (["--beam", 2, "--nbest", 2, "--temperature", 2], [2]),
+        (["--beam", 2, "--nbest", 2, "--prefix-size", 1], [2]),
+        (["--score-reference"], [1]),
+    ],
+    ids=str,
+)
+def test_what_the_search_decoded_is_not_decoded_again(
+    workspace, generate, runs, pairs, monkeypatch, model, args, decoded
+):
+    calls, forced = [], HypothesisScorer._score_forced
+
+    def counted(self, sample, outputs, chosen, encoder_outs):
+        calls.append(len(chosen))
+        return forced(self, sample, outputs, chosen, encoder_outs)
+
+    monkeypatch.setattr(HypothesisScorer, "_score_forced", counted)
+    run = generate(getattr(workspace, model), "--batch-size", 1, *args)
+    sentences = len({record["id"] for record in run.records})
+    assert calls == decoded * sentences
+    members = [load(path) for path in str(getattr(workspace, model)).split(":")]
+    for record in run.records[::9]:
+        source, target = pairs(record)
+        logits = [naive.decode(member, source, target) for member in members]
+        if model == "pd_send2":
+            _check(record, naive.student_scores(logits[0], target), MEASURES + SCORES)
+        else:
+            _check(record, naive.ensemble_scores(logits, target), MEASURES + SCORES)
+            _check(record["expr"], naive.expr_scores(logits, target), MEASURES + SCORES)
 
 
 @pytest.mark.parametrize("args", [[], ["--sampling", "--nbest", 2], ["--score-reference"]])

@@ -36,6 +36,9 @@ SIZES = {
 }
 
 
+BIAS = (8.0, 1.5, 2.0)  # of end-of-sequence
+
+
 @pytest.fixture(scope="session")
 def dictionary() -> Dictionary:
     made = Dictionary()
@@ -44,8 +47,7 @@ def dictionary() -> Dictionary:
     return made
 
 
-@pytest.fixture(scope="session")
-def models(dictionary):
+def build(dictionary):
     """Models by architecture, in evaluation mode."""
     task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     made = {}
@@ -58,6 +60,26 @@ def models(dictionary):
             # untrained models are all but uniform
             parameter.data *= 3 if parameter.dim() > 1 else 1
         made[arch] = model
+    return made
+
+
+@pytest.fixture(scope="session")
+def models(dictionary):
+    """Models by architecture."""
+    return build(dictionary)
+
+
+@pytest.fixture(scope="session")
+def talkers(dictionary):
+    """Models that end their outputs at several lengths, which untrained ones hardly do."""
+    made = build(dictionary)
+    projection = made["transformer_iwslt_de_en"].decoder.output_projection
+    projection.bias = torch.nn.Parameter(torch.zeros(len(dictionary)))
+    layers = (projection, made["lstm"].decoder.fc_out, made["fconv"].decoder.fc3)
+    for layer, bias in zip(layers, BIAS):
+        layer.bias.data[dictionary.eos()] = bias
+    # else it is too sure of itself for any other token to be drawn
+    made["fconv"].decoder.fc3.weight_g.data *= 0.05
     return made
 
 

@@ -51,7 +51,7 @@ class _Decoder(FairseqDecoder):
             [self.of_prefix(tuple(said[1:stop])) for stop in range(1, len(said) + 1)]
             for said in prev_output_tokens.tolist()
         ]
-        return torch.stack([torch.stack(row) for row in rows]), {}
+        return torch.stack([torch.stack(row) for row in rows]), None
 
     def of_prefix(self, prefix: Sequence) -> Tensor:
         # beyond the end, where padding stands

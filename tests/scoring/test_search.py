@@ -1,0 +1,121 @@
+"""Values taken from a search, against those of the same outputs decoded once more."""
+
+import pytest
+import torch
+from fairseq import search
+from fairseq.sequence_generator import SequenceGenerator
+from toy import ToyModel
+from toy import dictionary as toy_dictionary
+
+from fairseq_pdd.scoring import HypothesisScorer
+from fairseq_pdd.tasks._generator import RecordedEnsemble
+
+PAD, EOS = 1, 2
+BEAM = 4
+SEARCHES = {
+    "beam": {},
+    "short": {"max_len_b": 2},
+    "long": {"min_len": 6, "no_repeat_ngram_size": 2, "unk_penalty": 1.0},
+    "sampling": {"search_strategy": search.Sampling},
+    "diverse": {"search_strategy": lambda d: search.DiverseBeamSearch(d, 2, 0.5)},
+    "one": {"beam_size": 1},
+}
+KINDS = {
+    "Prior Network": (["transformer_iwslt_de_en"], 0.0),
+    "shifted": (["lstm"], 1.0),
+    "single": (["fconv"], None),
+    "single with cache": (["transformer_iwslt_de_en"], None),
+    "ensemble": (["transformer_iwslt_de_en", "lstm"], None),
+    "mixed": (["lstm", "fconv", "transformer_iwslt_de_en"], None),
+}
+
+
+def follow(members, offset, symbols, sample, **options):
+    """Search, and its outputs, scorer and record."""
+    torch.manual_seed(3)
+    scorer = HypothesisScorer(members, PAD, EOS, offset)
+    strategy = options.pop("search_strategy", None)
+    settings = {"beam_size": BEAM, "max_len_b": 9, **options}
+    ensemble = RecordedEnsemble(members)
+    generator = SequenceGenerator(
+        ensemble, symbols, search_strategy=strategy and strategy(symbols), **settings
+    )
+    ensemble.record = scorer.search_record()
+    outputs = [[hypo["tokens"] for hypo in hypos] for hypos in generator.forward(sample)]
+    encoder_outs, record = ensemble.take()
+    assert len(encoder_outs) == len(members)
+    return scorer, outputs, record
+
+
+def assert_same(scored, expected):
+    for ours, theirs in zip(scored, expected):
+        assert len(ours) == len(theirs)
+        for mine, other in zip(ours, theirs):
+            assert mine.keys() == other.keys()
+            for part in (("token",), ("expr", "token")):
+                columns = [value if part[0] in value else {"token": {}} for value in (mine, other)]
+                for key in part:
+                    columns = [column.get(key, {}) for column in columns]
+                assert columns[0].keys() == columns[1].keys()
+                for name, column in columns[0].items():
+                    expected = columns[1][name]
+                    if column is not None:
+                        expected = pytest.approx(expected, rel=2e-3, abs=1e-4)
+                    assert column == expected, name
+
+
+@pytest.mark.parametrize("strategy", SEARCHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kind, strategy):
+    names, offset = KINDS[kind]
+    scorer, outputs, record = follow(
+        [talkers[name] for name in names], offset, dictionary, sample, **SEARCHES[strategy]
+    )
+    flat = [(b, tokens.tolist()) for b, row in enumerate(outputs) for tokens in row]
+    assert record.find(flat).keys() == set(range(len(flat)))
+    # sentences leave the search as they end
+    rows = [len(step.sources) for step in record._rows]
+    assert rows[-1] < rows[0] or strategy == "short" or kind in ("single", "shifted")
+    assert_same(scorer.score(sample, outputs, None, record), scorer.score(sample, outputs))
+
+
+def test_exact_on_a_model_of_known_probabilities():
+    """All that a beam as wide as the language finds; sentences of several lengths."""
+    members = [ToyModel(seed, 2.0) for seed in (1, 2, 3)]
+    source = torch.tensor([[4, EOS], [5, EOS]])
+    sample = {"net_input": {"src_tokens": source, "src_lengths": torch.tensor([2, 2])}}
+    # the beam is bounded by the dictionary
+    scorer, outputs, record = follow(members, None, toy_dictionary(), sample, beam_size=6)
+    for values, tokens in zip(scorer.score({}, outputs, None, record)[1], outputs[1]):
+        said = tuple(tokens.tolist())
+        probabilities = torch.stack([model.probability(said) for model in members])
+        assert values["expr"]["log_prob"] == pytest.approx(probabilities.mean().log().item())
+
+
+def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, hypotheses):
+    names = ["transformer_iwslt_de_en", "lstm"]
+    scorer, outputs, record = follow([models[n] for n in names], None, dictionary, sample)
+    mixed = [found[:1] + given for found, given in zip(outputs, hypotheses)]
+    # no end, and an end too early
+    mixed[0].append(outputs[0][0][:-1])
+    mixed[1].append(torch.tensor([EOS]))
+    flat = [(b, tokens.tolist()) for b, row in enumerate(mixed) for tokens in row]
+    found = record.find(flat)
+    assert len(outputs) <= len(found) < len(flat)
+    assert_same(scorer.score(sample, mixed, None, record), scorer.score(sample, mixed))
+
+
+def test_no_search_was_followed(models, sample, hypotheses):
+    scorer = HypothesisScorer([models["lstm"]], PAD, EOS, 0.0)
+    record = scorer.search_record()
+    assert scorer.score(sample, hypotheses, None, record) == scorer.score(sample, hypotheses)
+
+
+def test_search_is_as_without_a_record(models, dictionary, sample):
+    members = [models["lstm"]]
+    plain = SequenceGenerator(members, dictionary, beam_size=BEAM, max_len_b=9, min_len=3)
+    expected = plain.forward(sample)
+    for offset in (0.0, None):
+        _, outputs, _ = follow(members, offset, dictionary, sample, min_len=3)
+        for ours, hypos in zip(outputs, expected):
+            assert [t.tolist() for t in ours] == [h["tokens"].tolist() for h in hypos]
