@@ -132,7 +132,7 @@ class SearchRecord:
                 path.append(children.get((path[-1], token), _NOWHERE))
             if tokens[-1] == self._eos and path[-1] != _NOWHERE:
                 paths[i] = path
-        return self._values(paths)
+        return self._values(paths) if paths else {}
 
     def _prefix_tree(self) -> Tuple[Dict[int, int], Dict[Tuple[int, int], int]]:
         """Rows, numbered through all steps: of the empty prefix by source, and of what continues

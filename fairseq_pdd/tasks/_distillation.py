@@ -4,7 +4,7 @@ import logging
 import os
 from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from fairseq import utils
@@ -314,26 +314,24 @@ class DistillationTaskMixin(DataSource):
         no others leave. For what is attached see
         :meth:`fairseq_pdd.scoring.HypothesisScorer.score`.
         """
-        scorer, ensemble = self.hypothesis_scorer(models), getattr(generator, "model", None)
-        encoder_outs = record = None
         if self._output is not None:
             nbest = self.cfg.nbest
-        if (
-            isinstance(ensemble, RecordedEnsemble)
-            and prefix_tokens is None
-            and self._is_recordable(generator, nbest)
-        ):
-            ensemble.record = scorer.search_record()
+        scorer = None if self._validating else self.hypothesis_scorer(models)
+        ensemble = getattr(generator, "model", None)
+        followed: Tuple[Any, ...] = ()
+        if isinstance(ensemble, RecordedEnsemble):
+            reads = scorer is not None and prefix_tokens is None and _is_read(generator, nbest)
+            ensemble.record = scorer.search_record() if scorer is not None and reads else None
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
         if isinstance(ensemble, RecordedEnsemble):
-            encoder_outs, record = ensemble.take()
-        if self._validating:
+            followed = ensemble.take()
+        if scorer is None:
             return hypotheses
         scored = [hypos[:nbest] for hypos in hypotheses]
         scores = scorer.score(
-            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored], encoder_outs, record
+            sample, [[hypo["tokens"] for hypo in hypos] for hypos in scored], *followed
         )
         for hypos, values in zip(scored, scores):
             for hypo, value in zip(hypos, values):
@@ -343,16 +341,6 @@ class DistillationTaskMixin(DataSource):
                 sample = {**sample, "id": self._lines.of_next_batch()}
             self._output.write(sample, scored, generator)
         return hypotheses
-
-    def _is_recordable(self, generator: Any, nbest: Optional[int]) -> bool:
-        """Whether to take the values of the outputs from what the models say in the search.
-
-        It has several times more rows than the best output tokens: of that one alone, to decode
-        it once more is faster than to read them all. A temperature changes the logits.
-        """
-        beam = generator.beam_size
-        most = 2 * min(nbest or beam, beam) > beam
-        return most and generator.temperature == 1 and not self._validating
 
     def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
         """What scores outputs of one model or an ensemble, by its kind and the options."""
@@ -376,6 +364,16 @@ class DistillationTaskMixin(DataSource):
             post_process=self.cfg.post_process,
             decoders=self._decoders,
         )
+
+
+def _is_read(generator: Any, nbest: Optional[int]) -> bool:
+    """Whether the values of outputs are read from what the models say in the search.
+
+    It has several times more rows than the best output has tokens: that one alone is sooner
+    decoded once more than all of them are read. A temperature changes the logits.
+    """
+    beam = generator.beam_size
+    return 2 * min(nbest or beam, beam) > beam and generator.temperature == 1
 
 
 def _forget(cfg: DictConfig, option: str) -> None:

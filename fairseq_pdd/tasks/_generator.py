@@ -56,10 +56,10 @@ class RecordedEnsemble(EnsembleModel):
         if self.record is None:
             return super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
         self.record.begin_step(tokens)
-        result = super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
-        logits, log_probs = zip(*self._said)
         self._said.clear()
-        self.record.end_step(logits, log_probs)
+        result = super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
+        self.record.end_step(*zip(*self._said))
+        self._said.clear()
         return result
 
     def _overhear(self, logits: Tensor, log_probs: Tensor) -> None:

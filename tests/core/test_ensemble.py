@@ -147,6 +147,20 @@ def test_identities_under_weights(seed, m, k, spread, scale):
     assert torch.allclose(ours.epkl, ours.mutual_information + ours.rmi, rtol=1e-6)
 
 
+def test_members_are_kept_without_their_weights_too():
+    log_probs = members(4, 3, 20)
+    plain, ours = EnsembleStatistics(), EnsembleStatistics()
+    for member, weight in zip(log_probs, torch.randn(4, 3) * 3):
+        plain.update(member)
+        ours.update(member, weight)
+        for name in ("mean_probs", "mean_log_probs", *NAMES):
+            value = getattr(ours.unweighted, name)
+            assert torch.allclose(value, getattr(plain, name), rtol=1e-6), name
+    assert ours.unweighted.num_members == 4
+    assert not torch.allclose(ours.total, plain.total, rtol=0.01)
+    assert plain.unweighted is plain
+
+
 @pytest.mark.parametrize("log_weight", [0.0, -1e30, 1e30, float("-inf")])
 def test_equal_weights_are_none(log_weight):
     log_probs = members(4, 3, 20)

@@ -103,6 +103,7 @@ def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, 
     found = record.find(flat)
     assert len(outputs) <= len(found) < len(flat)
     assert_same(scorer.score(sample, mixed, None, record), scorer.score(sample, mixed))
+    assert record.find([(0, [EOS, EOS])]) == {}
 
 
 def test_no_search_was_followed(models, sample, hypotheses):
