@@ -19,7 +19,8 @@ from . import _compile
 # [N, K] unless that is None
 RowKernel = Callable[..., Tensor]
 
-# elements of a chunk: on a CPU what stays in its cache, elsewhere enough to fill the device
+# elements of a chunk: on a CPU, of each thread, what stays in its cache; elsewhere enough to fill
+# the device
 _CHUNK_ELEMENTS = {"cpu": 1 << 16}
 _CHUNK_ELEMENTS_DEFAULT = 1 << 24
 # a compiled function has hardly any temporaries, and every call its overhead
@@ -113,9 +114,20 @@ def row_chunks(matrix: Tensor, elements: Optional[int] = None) -> Iterator[slice
     n, k = matrix.shape
     if elements is None:
         elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
+        if matrix.device.type == "cpu":
+            elements *= torch.get_num_threads()
+            _keep_freed_memory()
     rows = max(1, elements // k)
     for start in range(0, max(n, 1), rows):
         yield slice(start, start + rows)
+
+
+@functools.lru_cache(maxsize=None)
+def _keep_freed_memory() -> None:
+    """Free a large block, never used: glibc then takes blocks up to its size for ordinary ones,
+    and keeps them for the next chunk. Without, to get memory anew takes longer than to compute.
+    """
+    torch.empty((1 << 23) - 1024, dtype=torch.float32)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
