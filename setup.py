@@ -32,6 +32,7 @@ setup(
         "jiwer>=4",
         "matplotlib",
         "numpy",
+        "orjson",
         "rich",
         "sacrebleu>=2",
         "scikit-learn",

@@ -125,7 +125,8 @@ Beam {args.beam}, sentences of 5 to 25 tokens, {args.threads} threads: {args.sen
 {size.dim}; "large" are {args.base_sentences} of {base.classes:,} types, {base.layers} +
 {base.layers} layers, dimension {base.dim}. Medians of {args.repeats} turns, in brackets the least
 and the greatest ratio of a turn. The last column is with compiled kernels, which took
-{compiling:.1f} s before; fairseq-generate compiles them once {_MIN_ELEMENTS:,} logits were read
+{compiling:.1f} s before (less where PyTorch has them in its cache on disk); fairseq-generate
+compiles them once {_MIN_ELEMENTS:,} logits were read
 ({_MIN_ELEMENTS // size.classes:,} tokens of {size.classes:,} types).
 
 {measuring.table(headers, rows)}

@@ -81,7 +81,11 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
 def measures_and_sums(
     logits: Tensor, offset: float = 0.0
 ) -> Tuple[UncertaintyMeasures, DirichletSums]:
-    """:func:`dirichlet_measures`, and what :func:`expected_log_probs` needs of the same rows."""
+    """:func:`dirichlet_measures`, and what :func:`expected_log_probs` needs of the same rows.
+
+    One pass over the logits gives both; arguments and errors are those of
+    :func:`dirichlet_measures`, the sums are of shape ``[...]``, too.
+    """
     check_logits(logits)
     check_measures_offset(offset)
     flat, lead = logits.detach().reshape(-1, logits.shape[-1]), logits.shape[:-1]

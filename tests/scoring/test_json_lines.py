@@ -63,7 +63,7 @@ def test_letters_are_written_as_such():
 
 
 def test_integers_and_booleans_are_left_alone():
-    assert dumps({"id": 123456789, "flag": True}) == '{"id": 123456789, "flag": true}'
+    assert dumps({"id": 123456789, "flag": True}) == '{"id":123456789,"flag":true}'
 
 
 def test_file_appears_when_closed(tmp_path):
