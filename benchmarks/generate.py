@@ -26,7 +26,7 @@ from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
 PLAIN, OURS = "translation", "distill_translation"
 COMPILED = f"{OURS}, compiled"
 _MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
-BASE = workload.Size(classes=32_000, layers=6, dim=512)
+LARGE = workload.Size(classes=32_000, layers=6, dim=512)
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,14 +35,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--members", type=int, default=4, help="of the ensemble")
     parser.add_argument("--sentences", type=int, default=400, help="to translate")
     parser.add_argument(
-        "--base-sentences", type=int, default=24, help="to translate with the larger model"
+        "--large-sentences", type=int, default=24, help="to translate with the larger model"
     )
     parser.add_argument("--beam", type=int, default=5, help="of the search")
     parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
     args = parser.parse_args()
     if args.quick:
         args.members, args.sentences, args.beam, args.nbest, args.repeats = 2, 20, 2, [1, 2], 2
-        args.base_sentences = 5
+        args.large_sentences = 5
     return args
 
 
@@ -90,21 +90,20 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    size, base = (workload.TINY,) * 2 if args.quick else (workload.Size(), BASE)
+    size, large = (workload.TINY,) * 2 if args.quick else (workload.Size(), LARGE)
     compiling = compile_kernels()
     measuring.say(f"compiled in {compiling:.1f} s")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small, large = (folder / part for part in ("small", "large"))
-        small.mkdir()
-        large.mkdir()
-        work = workload.make(small, size, args.members, test=args.sentences)
-        of_base = workload.make(large, base, 1, test=args.base_sentences)
+        for part in ("small", "large"):
+            (folder / part).mkdir()
+        work = workload.make(folder / "small", size, args.members, test=args.sentences)
+        of_large = workload.make(folder / "large", large, 1, test=args.large_sentences)
         models = {
-            "Prior Network": (work, str(make_student(work, small))),
+            "Prior Network": (work, str(make_student(work, folder / "small"))),
             f"ensemble of {args.members}": (work, ":".join(work.teachers)),
-            "Prior Network, large": (of_base, str(make_student(of_base, large))),
+            "Prior Network, large": (of_large, str(make_student(of_large, folder / "large"))),
         }
         for model, (data, path) in models.items():
             for nbest in args.nbest:
@@ -122,8 +121,8 @@ def main() -> None:
 
 Beam {args.beam}, sentences of 5 to 25 tokens, {args.threads} threads: {args.sentences} of
 {size.classes:,} types by Transformers of {size.layers} + {size.layers} layers, dimension
-{size.dim}; "large" are {args.base_sentences} of {base.classes:,} types, {base.layers} +
-{base.layers} layers, dimension {base.dim}. Medians of {args.repeats} turns, in brackets the least
+{size.dim}; "large" are {args.large_sentences} of {large.classes:,} types, {large.layers} +
+{large.layers} layers, dimension {large.dim}. Medians of {args.repeats} turns, in brackets the least
 and the greatest ratio of a turn. The last column is with compiled kernels, which took
 {compiling:.1f} s before (less where PyTorch has them in its cache on disk); fairseq-generate
 compiles them once {_MIN_ELEMENTS:,} logits were read

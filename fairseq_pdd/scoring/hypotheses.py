@@ -5,7 +5,7 @@ per model.
 import inspect
 import math
 from copy import copy
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UsageError
-from .readings import JOINT, MEASURES, EnsembleReader, PriorNetworkReader
-from .search import SearchRecord, StepReading
+from .readings import JOINT, MEASURES, EnsembleReader, PriorNetworkReader, Reader
+from .search import SearchRecord
 
 # what an ordinary single model has no value for stays None
 TOKEN_FIELDS = (*MEASURES, *JOINT)
@@ -83,7 +83,7 @@ class HypothesisScorer:
                     "scored teacher-forced"
                 )
         self.models, self.pad, self.eos = list(models), pad, eos
-        self._reader: Union[PriorNetworkReader, EnsembleReader] = (
+        self._reader: Reader = (
             EnsembleReader(len(self.models))
             if dirichlet_offset is None
             else PriorNetworkReader(dirichlet_offset)
@@ -181,29 +181,7 @@ class HypothesisScorer:
 
     def search_record(self) -> SearchRecord:
         """Return what is to follow the search for a batch, for :meth:`score`."""
-        return SearchRecord(self, self.eos)
-
-    def read_step(
-        self,
-        logits: Sequence[Tensor],
-        log_probs: Sequence[Tensor],
-        before: Optional[Tuple[Tensor, Tensor]],
-    ) -> StepReading:
-        """Read a step of a search, see :class:`~fairseq_pdd.scoring.search.StepReader`."""
-        if isinstance(self._reader, PriorNetworkReader):
-            distribution = logits[0].float()
-            return StepReading(self._reader.read(distribution), [distribution])
-        said = [log_probs[0].clone()] if len(log_probs) == 1 else log_probs
-        shape = (len(said), len(said[0]))
-        if before is None:
-            prefixes = said[0].new_zeros(shape, dtype=torch.double)
-        else:
-            prefixes = before[0] + before[1]
-        return StepReading(self._reader.read(zip(said, prefixes)), said)
-
-    def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
-        """Joint values of tokens, see :class:`~fairseq_pdd.scoring.search.StepReader`."""
-        return self._reader.joint(context, chosen)
+        return SearchRecord(self._reader, self.eos)
 
     def _forced(self, encoder_outs: Sequence[Any], batch: _Batch) -> Tensor:
         """Values of all tokens by reading and field, ``[readings, fields, N]``."""

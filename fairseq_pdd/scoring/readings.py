@@ -9,7 +9,7 @@ know of a position its ``context``, which has no dimension of the classes.
 """
 
 import math
-from typing import Iterable, NamedTuple, Tuple
+from typing import Iterable, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -35,6 +35,14 @@ class Reading(NamedTuple):
     """What the reader needs to know for joint values, ``[C, N]``."""
 
 
+class StepReading(NamedTuple):
+    """Of the n rows of a search's step."""
+
+    reading: Reading
+    distributions: Sequence[Tensor]
+    """What the tokens that it chooses are looked up in, ``[n, K]`` of each model."""
+
+
 class PriorNetworkReader:
     """Reads a Prior Network.
 
@@ -49,6 +57,16 @@ class PriorNetworkReader:
         """Read logits ``[N, K]``; the context is :class:`~fairseq_pdd.core.DirichletSums`."""
         measures, sums = measures_and_sums(logits, self.offset)
         return Reading(torch.stack(measures).unsqueeze(0), torch.stack(sums))
+
+    def read_step(
+        self,
+        logits: Sequence[Tensor],
+        log_probs: Sequence[Tensor],
+        before: Optional[Tuple[Tensor, Tensor]],
+    ) -> StepReading:
+        """Read a step of a search, see :meth:`EnsembleReader.read_step`."""
+        distribution = logits[0].float()
+        return StepReading(self.read(distribution), [distribution])
 
     def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
         """Values of :data:`JOINT` ``[1, 2, n]`` of tokens, by their logits ``[1, n]``."""
@@ -85,12 +103,37 @@ class EnsembleReader:
         measures = torch.stack([torch.stack(reading.measures()) for reading in readings])
         return Reading(measures, torch.stack(prefixes))
 
+    def read_step(
+        self,
+        logits: Sequence[Tensor],
+        log_probs: Sequence[Tensor],
+        before: Optional[Tuple[Tensor, Tensor]],
+    ) -> StepReading:
+        """Read a step of a search.
+
+        Args:
+            logits: what each model says, ``[n, K]``.
+            log_probs: the same, normalised.
+            before: of the prefixes' last tokens context ``[C, n]`` and, looked up, what the models
+                said of them ``[M, n]``; ``None`` in the first step.
+        """
+        # copied, as the search writes to those of a single model
+        said = [log_probs[0].clone()] if len(log_probs) == 1 else log_probs
+        if before is None:
+            prefixes = said[0].new_zeros((len(said), len(said[0])), dtype=torch.double)
+        else:
+            prefixes = before[0] + before[1]
+        return StepReading(self.read(zip(said, prefixes)), said)
+
     def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
         """Values of :data:`JOINT` ``[R, 2, n]`` of tokens, by what members give them ``[M, n]``."""
         log_means = [chosen.logsumexp(0) - math.log(len(chosen))]
         if len(chosen) > 1:
             log_means.append((context + chosen).logsumexp(0) - context.logsumexp(0))
         return _joint(torch.stack(log_means), chosen.mean(0))
+
+
+Reader = Union[PriorNetworkReader, EnsembleReader]
 
 
 def _joint(log_mean: Tensor, mean_log: Tensor) -> Tensor:

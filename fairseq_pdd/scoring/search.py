@@ -1,43 +1,13 @@
 """Values of a search's outputs, taken from what the models said while it went on."""
 
-from typing import Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from .readings import Reading
+from .readings import Reader, Reading, StepReading
 
 _NOWHERE = -1
-
-
-class StepReading(NamedTuple):
-    """What was read of the n rows of a step."""
-
-    reading: Reading
-    distributions: Sequence[Tensor]
-    """What tokens are looked up in, ``[n, K]`` of each model."""
-
-
-class StepReader(Protocol):
-    """Reads what the models say in a search."""
-
-    def read_step(
-        self,
-        logits: Sequence[Tensor],
-        log_probs: Sequence[Tensor],
-        before: Optional[Tuple[Tensor, Tensor]],
-    ) -> StepReading:
-        """Read a step.
-
-        Args:
-            logits: what each model says, ``[n, K]``.
-            log_probs: the same, normalised; the search will write to those of a single model.
-            before: of the prefixes' last tokens context ``[C, n]`` and, looked up, what the models
-                said of them ``[M, n]``; ``None`` in the first step.
-        """
-
-    def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
-        """Joint values of tokens, ``[R, 2, n]``."""
 
 
 class _Rows(NamedTuple):
@@ -63,7 +33,7 @@ class SearchRecord:
         eos: end-of-sequence symbol, which ends each output.
     """
 
-    def __init__(self, reader: StepReader, eos: int) -> None:
+    def __init__(self, reader: Reader, eos: int) -> None:
         self._reader, self._eos = reader, eos
         self._sources: Optional[Tensor] = None
         self._parents: Optional[Tensor] = None

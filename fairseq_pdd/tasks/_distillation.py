@@ -320,8 +320,9 @@ class DistillationTaskMixin(DataSource):
         ensemble = getattr(generator, "model", None)
         followed: Tuple[Any, ...] = ()
         if isinstance(ensemble, RecordedEnsemble):
-            reads = scorer is not None and prefix_tokens is None and _is_read(generator, nbest)
-            ensemble.record = scorer.search_record() if scorer is not None and reads else None
+            ensemble.record = None
+            if scorer is not None and prefix_tokens is None and _is_read(generator, nbest):
+                ensemble.record = scorer.search_record()
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
