@@ -2,13 +2,14 @@
 
 from .hypotheses import SEQUENCE_FIELDS, TOKEN_FIELDS, HypothesisScorer
 from .records import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
-from .search import SearchRecord
+from .search import LastLayer, SearchRecord
 
 __all__ = [
     "SEQUENCE_FIELDS",
     "TOKEN_FIELDS",
     "HypothesisScorer",
     "JsonLinesWriter",
+    "LastLayer",
     "SearchRecord",
     "StdoutWriter",
     "StreamWriter",

@@ -1,19 +1,16 @@
-"""Token- and sequence-level measures of hypotheses: a search's own, or teacher-forced in one pass
-per model.
-"""
+"""Token- and sequence-level measures of hypotheses, as the search decoded them or teacher-forced."""
 
-import inspect
 import math
-from copy import copy
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UsageError
+from .forced import TeacherForcing
+from .passes import Output, Pass
 from .readings import JOINT, MEASURES, EnsembleReader, PriorNetworkReader, Reader
 from .search import SearchRecord
 
@@ -27,25 +24,8 @@ _SINGLE_MODEL_FIELDS = ("total", "score")
 _MAX_ELEMENTS = {"cpu": 1 << 22}
 _MAX_ELEMENTS_DEFAULT = 1 << 26
 
-# Of a Transformer's decoder: attention weights of no layer, which lets attention take PyTorch's
-# fused path, and no logits yet.
-_SPARED = {"alignment_layer": -1, "features_only": True}
-
 Columns = Dict[str, Optional[List[float]]]
 """Values of each token of an output by :data:`TOKEN_FIELDS`."""
-
-
-class _Batch(NamedTuple):
-    """Outputs that are scored in one pass: n of them, N tokens together."""
-
-    sources: Tensor
-    """Position of each output's source, ``[n]``."""
-    previous: Tensor
-    """Input of the decoder, ``[n, L]``."""
-    mask: Tensor
-    """Which positions hold a token, ``[n, L]``."""
-    labels: Tensor
-    """The tokens, ``[N]``."""
 
 
 class HypothesisScorer:
@@ -104,8 +84,8 @@ class HypothesisScorer:
             hypotheses: for each of the B sources its outputs, token ids ``[L]`` that end with
                 end-of-sequence.
             encoder_outs: what each model's encoder says of the batch, where that is known.
-            search: what followed the search for these outputs, if any did. Others, and those
-                that it did not come by, are decoded, teacher-forced.
+            search: what followed the search for these outputs, if any did. Outputs that it did
+                not come by are decoded teacher-forced.
 
         Returns:
             For each source and output ``{"log_prob": ln P(y|x), "sequence": {…}, "token": {…}}``
@@ -114,107 +94,64 @@ class HypothesisScorer:
             ``rmi_score`` the joint estimate of reverse mutual information; ``None`` where the
             model has no such measure. An ensemble has the same once more as ``"expr"``.
         """
-        flat = [(b, tokens) for b, outputs in enumerate(hypotheses) for tokens in outputs]
+        outputs = [(b, tokens) for b, row in enumerate(hypotheses) for tokens in row]
         scored: Dict[int, Tensor] = {}
-        if search is not None:
-            scored = search.find([(source, tokens.tolist()) for source, tokens in flat])
-        missing = [i for i in range(len(flat)) if i not in scored]
+        if outputs and search is not None:
+            passes = search.passes(outputs, self._max_rows(outputs))
+            self._read(passes, outputs, scored)
+        missing = [i for i in range(len(outputs)) if i not in scored]
         if missing:
-            scored.update(self._score_forced(sample, flat, missing, encoder_outs))
-        results = (self._record(scored[i]) for i in range(len(flat)))
-        return [[next(results) for _ in outputs] for outputs in hypotheses]
+            if encoder_outs is None:
+                encoder_outs = [self._encode(model, sample) for model in self.models]
+            forced = TeacherForcing(self.models, encoder_outs, self.pad, self.eos)
+            self._read(forced.passes(outputs, missing, self._max_rows(outputs)), outputs, scored)
+        results = (self._record(scored[i]) for i in range(len(outputs)))
+        return [[next(results) for _ in row] for row in hypotheses]
 
-    def _score_forced(
-        self,
-        sample: Dict[str, Any],
-        outputs: Sequence[Tuple[int, Tensor]],
-        chosen: Sequence[int],
-        encoder_outs: Optional[Sequence[Any]],
-    ) -> Dict[int, Tensor]:
-        """Values ``[readings, fields, L]`` of the ``chosen`` outputs, teacher-forced."""
-        # neighbours in length share a pass, so little of it is padding
-        order = sorted(chosen, key=lambda i: len(outputs[i][1]))
-        if encoder_outs is None:
-            encoder_outs = [self._encode(model, sample) for model in self.models]
-        scored: Dict[int, Tensor] = {}
-        max_elements = _MAX_ELEMENTS.get(outputs[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
-        for group in self._groups([len(outputs[i][1]) for i in order], max_elements):
-            indices = [order[i] for i in group]
-            batch = self._batch([outputs[i] for i in indices])
-            # one transfer from the device for all values
-            values = self._forced(encoder_outs, batch).cpu()
-            scored.update(zip(indices, values.split(batch.mask.sum(1).tolist(), dim=-1)))
-        return scored
-
-    def _groups(self, lengths: Sequence[int], max_elements: int) -> List[range]:
-        """Split hypotheses in ascending order of length into passes of bounded size."""
-        num_classes = self._num_classes()
-        groups, start = [], 0
-        for stop in range(1, len(lengths) + 1):
-            if stop == len(lengths) or (
-                (stop + 1 - start) * lengths[stop] * num_classes > max_elements
-            ):
-                groups.append(range(start, stop))
-                start = stop
-        return groups
-
-    def _num_classes(self) -> int:
-        return len(self.models[0].decoder.dictionary)
+    def search_record(self) -> SearchRecord:
+        """Return what is to follow the search for a batch, for :meth:`score`."""
+        return SearchRecord(self.eos)
 
     @staticmethod
     def _encode(model: BaseFairseqModel, sample: Dict[str, Any]) -> Any:
         model.eval()
         return model.encoder.forward_torchscript(sample["net_input"])
 
-    def _batch(self, outputs: Sequence[Tuple[int, Tensor]]) -> _Batch:
-        device = outputs[0][1].device
-        lengths = torch.tensor([len(tokens) for _, tokens in outputs], device=device)
-        target = pad_sequence([tokens for _, tokens in outputs], True, self.pad).long()
-        # not `target != pad`: sampling may emit the padding symbol inside an output
-        mask = torch.arange(target.size(1), device=device) < lengths.unsqueeze(1)
-        return _Batch(
-            sources=torch.tensor([source for source, _ in outputs], device=device),
-            previous=torch.cat([torch.full_like(target[:, :1], self.eos), target[:, :-1]], dim=1),
-            mask=mask,
-            labels=target[mask],
-        )
+    def _max_rows(self, outputs: Sequence[Output]) -> int:
+        max_elements = _MAX_ELEMENTS.get(outputs[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
+        return max_elements // len(self.models[0].decoder.dictionary)
 
-    def search_record(self) -> SearchRecord:
-        """Return what is to follow the search for a batch, for :meth:`score`."""
-        return SearchRecord(self._reader, self.eos)
+    def _read(
+        self, passes: Iterable[Pass], outputs: Sequence[Output], scored: Dict[int, Tensor]
+    ) -> None:
+        """Add the values ``[readings, fields, L]`` of what is in ``passes``."""
+        for each in passes:
+            targets = [outputs[i][1] for i in each.outputs]
+            # one transfer from the device for all values
+            values = self._values(each, targets).cpu()
+            scored.update(zip(each.outputs, values.split(list(map(len, targets)), dim=-1)))
 
-    def _forced(self, encoder_outs: Sequence[Any], batch: _Batch) -> Tensor:
+    def _values(self, each: Pass, targets: Sequence[Tensor]) -> Tensor:
         """Values of all tokens by reading and field, ``[readings, fields, N]``."""
+        labels = torch.cat(list(targets))
         chosen: List[Tensor] = []
 
         def members() -> Iterator[Tuple[Tensor, Tensor]]:
-            for model, net_output in zip(self.models, decoded):
+            for model, net_output in zip(self.models, each.net_outputs):
                 log_probs = model.get_normalized_probs(net_output, log_probs=True).squeeze(0)
-                chosen.append(_of_labels(log_probs, batch).double())
-                yield log_probs, _before(chosen[-1], batch.mask)
+                chosen.append(log_probs[each.rows, labels].double())
+                before = _before(chosen[-1], targets)
+                # rows that tokens share have the same before them
+                yield log_probs, before.new_empty(len(log_probs)).scatter(0, each.rows, before)
 
-        decoded = (self._decode(*each, batch) for each in zip(self.models, encoder_outs))
         if isinstance(self._reader, PriorNetworkReader):
-            logits = next(decoded)[0].squeeze(0).float()
-            chosen.append(_of_labels(logits, batch))
+            logits = next(each.net_outputs)[0].squeeze(0).float()
+            chosen.append(logits[each.rows, labels])
             measures, context = self._reader.read(logits)
         else:
             measures, context = self._reader.read(members())
-        joint = self._reader.joint(context, torch.stack(chosen))
-        return torch.cat([measures, joint.to(measures)], dim=1)
-
-    @staticmethod
-    def _decode(model: BaseFairseqModel, encoder_out: Any, batch: _Batch) -> Tuple[Any, ...]:
-        """The decoder's output; first in it ``[1, N, K]``, the tokens' rows."""
-        # a copy, as fconv reorders in place
-        encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), batch.sources)
-        decoder = model.decoder
-        parameters = inspect.signature(decoder.forward).parameters
-        spared = {name: value for name, value in _SPARED.items() if name in parameters}
-        rows, *others = decoder(batch.previous, encoder_out=encoder_out, **spared)
-        # where the decoder can, what comes last of it is done for tokens only, not for padding
-        rows = rows[batch.mask].unsqueeze(0)
-        return (decoder.output_layer(rows) if "features_only" in spared else rows, *others)
+        joint = self._reader.joint(context[:, each.rows], torch.stack(chosen))
+        return torch.cat([measures[..., each.rows], joint.to(measures)], dim=1)
 
     def _record(self, values: Tensor) -> Dict[str, Any]:
         """Scores of an output from its values ``[readings, fields, L]``."""
@@ -236,15 +173,10 @@ class HypothesisScorer:
         return name in _SINGLE_MODEL_FIELDS or not single
 
 
-def _before(log_probs: Tensor, mask: Tensor) -> Tensor:
+def _before(log_probs: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Log-probability of what stands before each token, ``[N]``, from those of tokens ``[N]``."""
-    padded = log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs)
-    return F.pad(padded.cumsum(1), (1, -1))[mask]
-
-
-def _of_labels(distributions: Tensor, batch: _Batch) -> Tensor:
-    """``[N]`` from ``[N, K]``."""
-    return distributions.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1)
+    parts = log_probs.split(list(map(len, targets)))
+    return torch.cat([F.pad(part.cumsum(0), (1, -1)) for part in parts])
 
 
 def _summarise(columns: Columns) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ know of a position its ``context``, which has no dimension of the classes.
 """
 
 import math
-from typing import Iterable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Iterable, NamedTuple, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -35,14 +35,6 @@ class Reading(NamedTuple):
     """What the reader needs to know for joint values, ``[C, N]``."""
 
 
-class StepReading(NamedTuple):
-    """Of the n rows of a search's step."""
-
-    reading: Reading
-    distributions: Sequence[Tensor]
-    """What the tokens that it chooses are looked up in, ``[n, K]`` of each model."""
-
-
 class PriorNetworkReader:
     """Reads a Prior Network.
 
@@ -57,16 +49,6 @@ class PriorNetworkReader:
         """Read logits ``[N, K]``; the context is :class:`~fairseq_pdd.core.DirichletSums`."""
         measures, sums = measures_and_sums(logits, self.offset)
         return Reading(torch.stack(measures).unsqueeze(0), torch.stack(sums))
-
-    def read_step(
-        self,
-        logits: Sequence[Tensor],
-        log_probs: Sequence[Tensor],
-        before: Optional[Tuple[Tensor, Tensor]],
-    ) -> StepReading:
-        """Read a step of a search, see :meth:`EnsembleReader.read_step`."""
-        distribution = logits[0].float()
-        return StepReading(self.read(distribution), [distribution])
 
     def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
         """Values of :data:`JOINT` ``[1, 2, n]`` of tokens, by their logits ``[1, n]``."""
@@ -102,28 +84,6 @@ class EnsembleReader:
         readings = [statistics.unweighted, statistics][: self.members]
         measures = torch.stack([torch.stack(reading.measures()) for reading in readings])
         return Reading(measures, torch.stack(prefixes))
-
-    def read_step(
-        self,
-        logits: Sequence[Tensor],
-        log_probs: Sequence[Tensor],
-        before: Optional[Tuple[Tensor, Tensor]],
-    ) -> StepReading:
-        """Read a step of a search.
-
-        Args:
-            logits: what each model says, ``[n, K]``.
-            log_probs: the same, normalised.
-            before: of the prefixes' last tokens context ``[C, n]`` and, looked up, what the models
-                said of them ``[M, n]``; ``None`` in the first step.
-        """
-        # copied, as the search writes to those of a single model
-        said = [log_probs[0].clone()] if len(log_probs) == 1 else log_probs
-        if before is None:
-            prefixes = said[0].new_zeros((len(said), len(said[0])), dtype=torch.double)
-        else:
-            prefixes = before[0] + before[1]
-        return StepReading(self.read(zip(said, prefixes)), said)
 
     def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
         """Values of :data:`JOINT` ``[R, 2, n]`` of tokens, by what members give them ``[M, n]``."""

@@ -1,13 +1,22 @@
-"""Values of a search's outputs, taken from what the models said while it went on."""
+"""What a search decoded, kept so that its outputs need no decoding once more."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from .readings import Reader, Reading, StepReading
+from .passes import Output, Pass
 
 _NOWHERE = -1
+
+
+class LastLayer(NamedTuple):
+    """What made a model's logits in a step of the search."""
+
+    layer: torch.nn.Module
+    """Of the decoder."""
+    features: Tensor
+    """What it was given, ``[n, d]``; logits ``[n, K]`` are what it makes of them."""
 
 
 class _Rows(NamedTuple):
@@ -22,28 +31,23 @@ class _Rows(NamedTuple):
 
 
 class SearchRecord:
-    """Follows the search of one batch, and finds the values of what it came by.
+    """Follows the search of one batch.
 
-    What a search returns, it has decoded: to decode it once more would cost as much as the
-    search where all of a beam is returned. Kept are a few values for each prefix, and of the
-    distributions those of the running step.
+    What a search returns, it has decoded. Of each prefix it came by the decoders' features are
+    kept: they are to the logits as d to K, and less than a layer's keys and values in the
+    search's own incremental state.
 
     Args:
-        reader: reads what the models say.
         eos: end-of-sequence symbol, which ends each output.
     """
 
-    def __init__(self, reader: Reader, eos: int) -> None:
-        self._reader, self._eos = reader, eos
+    def __init__(self, eos: int) -> None:
+        self._eos = eos
         self._sources: Optional[Tensor] = None
         self._parents: Optional[Tensor] = None
-        self._open: Optional[StepReading] = None
-        # by step: the rows, what was read of them, what the models said of their end
+        # by step
         self._rows: List[_Rows] = []
-        self._readings: List[Reading] = []
-        self._ends: List[Tensor] = []
-        # and context and what the models said of the tokens that led to the rows of the next one
-        self._before: List[Tuple[Tensor, Tensor]] = []
+        self._last_layers: List[Sequence[Optional[LastLayer]]] = []
 
     def reorder(self, order: Tensor) -> None:
         """Take note of which rows go on, ``[n]``; at first of the sources that rows are of."""
@@ -56,53 +60,48 @@ class SearchRecord:
         """Take note of the prefixes that the models are given, ``[n, L]``."""
         assert self._sources is not None
         assert self._parents is not None
-        rows = _Rows(self._sources, self._parents, tokens[:, -1].clone())
-        self._close(rows.parents, rows.tokens)
-        self._rows.append(rows)
+        self._rows.append(_Rows(self._sources, self._parents, tokens[:, -1].clone()))
 
-    def end_step(self, logits: Sequence[Tensor], log_probs: Sequence[Tensor]) -> None:
-        """Take what each model said then, ``[n, K]``."""
-        before = self._before[-1] if self._before else None
-        self._open = self._reader.read_step(logits, log_probs, before)
-        self._readings.append(self._open.reading)
+    def end_step(self, last_layers: Sequence[Optional[LastLayer]]) -> None:
+        """Take what made each model's logits then; ``None`` where that is not known."""
+        self._last_layers.append(last_layers)
 
-    def _close(self, parents: Tensor, tokens: Tensor) -> None:
-        """Look up what continues the last step's rows, and let go of its distributions."""
-        if self._open is None:
-            return
-        (_, context), distributions = self._open
-        self._open = None
-        count = context.shape[-1]
-        rows = torch.cat([torch.arange(count, device=parents.device), parents])
-        labels = torch.cat([tokens.new_full((count,), self._eos), tokens])
-        chosen = torch.stack([distribution[rows, labels] for distribution in distributions])
-        chosen = chosen.to(context)
-        self._ends.append(chosen[:, :count])
-        self._before.append((context[:, parents], chosen[:, count:]))
-
-    def find(self, outputs: Sequence[Tuple[int, Sequence[int]]]) -> Dict[int, Tensor]:
-        """Values of outputs after the search.
-
-        Args:
-            outputs: position of the source and tokens of each.
-
-        Returns:
-            By number of the output those that the search came by,
-            ``[readings, measures and joint values, L]`` on the CPU.
+    def passes(self, outputs: Sequence[Output], max_rows: int) -> Iterator[Pass]:
+        """Make the logits once more of those outputs that the search came by, by passes of at
+        most ``max_rows`` tokens or one output.
         """
-        if not self._rows:
-            return {}
-        last = self._rows[-1]
-        self._close(last.parents[:0], last.tokens[:0])
+        last_layers = []
+        for steps in zip(*self._last_layers):
+            known = [step for step in steps if step is not None]
+            if len(known) < len(steps):
+                return
+            features = torch.cat([step.features for step in known])
+            last_layers.append(LastLayer(known[0].layer, features))
+        group: List[int] = []
+        path: List[int] = []
+        for i, rows in self._find(outputs).items():
+            if group and len(path) + len(rows) > max_rows:
+                yield _pass(group, path, last_layers)
+                group, path = [], []
+            group.append(i)
+            path.extend(rows)
+        if group:
+            yield _pass(group, path, last_layers)
+
+    def _find(self, outputs: Sequence[Output]) -> Dict[int, List[int]]:
+        """By number of the output, of those that the search came by, the row of the prefix before
+        each token; rows are counted through all steps.
+        """
         first_rows, children = self._prefix_tree()
         paths = {}
-        for i, (source, tokens) in enumerate(outputs):
+        for i, (source, target) in enumerate(outputs):
+            tokens = target.tolist()
             path = [first_rows.get(source, _NOWHERE)]
             for token in tokens[:-1]:
                 path.append(children.get((path[-1], token), _NOWHERE))
             if tokens[-1] == self._eos and path[-1] != _NOWHERE:
                 paths[i] = path
-        return self._values(paths) if paths else {}
+        return paths
 
     def _prefix_tree(self) -> Tuple[Dict[int, int], Dict[Tuple[int, int], int]]:
         """Rows, numbered through all steps: of the empty prefix by source, and of what continues
@@ -124,18 +123,10 @@ class SearchRecord:
             before, start = now, start + len(now)
         return first_rows, children
 
-    def _values(self, paths: Dict[int, List[int]]) -> Dict[int, Tensor]:
-        """Values along the rows of each path."""
-        measures, contexts = (torch.cat(parts, dim=-1) for parts in zip(*self._readings))
-        before, entered = (torch.cat(parts, dim=-1) for parts in zip(*self._before))
-        ended = self._reader.joint(contexts, torch.cat(self._ends, dim=-1))
-        entered = self._reader.joint(before, entered)
-        # nothing led to the first rows
-        first = entered.new_zeros((*entered.shape[:2], len(self._rows[0].sources)))
-        joint = torch.cat([first, entered, ended], dim=-1).to(measures).cpu()
-        measures, count = measures.cpu(), measures.shape[-1]
-        rows = [row for path in paths.values() for row in path]
-        chosen = [row for path in paths.values() for row in (*path[1:], count + path[-1])]
-        values = torch.cat([measures[..., rows], joint[..., chosen]], dim=1)
-        parts = values.split([len(path) for path in paths.values()], dim=-1)
-        return dict(zip(paths, parts))
+
+def _pass(group: List[int], path: List[int], last_layers: Sequence[LastLayer]) -> Pass:
+    # outputs share prefixes
+    device = last_layers[0].features.device
+    distinct, rows = torch.tensor(path, device=device).unique(return_inverse=True)
+    net_outputs = ((layer(features[distinct]).unsqueeze(0),) for layer, features in last_layers)
+    return Pass(group, rows, net_outputs)

@@ -321,7 +321,8 @@ class DistillationTaskMixin(DataSource):
         followed: Tuple[Any, ...] = ()
         if isinstance(ensemble, RecordedEnsemble):
             ensemble.record = None
-            if scorer is not None and prefix_tokens is None and _is_read(generator, nbest):
+            # where prefixes are given, the search swaps rows without telling the models
+            if scorer is not None and prefix_tokens is None:
                 ensemble.record = scorer.search_record()
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
@@ -365,16 +366,6 @@ class DistillationTaskMixin(DataSource):
             post_process=self.cfg.post_process,
             decoders=self._decoders,
         )
-
-
-def _is_read(generator: Any, nbest: Optional[int]) -> bool:
-    """Whether the values of outputs are read from what the models say in the search.
-
-    It has several times more rows than the best output has tokens: that one alone is sooner
-    decoded once more than all of them are read. A temperature changes the logits.
-    """
-    beam = generator.beam_size
-    return 2 * min(nbest or beam, beam) > beam and generator.temperature == 1
 
 
 def _forget(cfg: DictConfig, option: str) -> None:

@@ -1,31 +1,31 @@
 """What fairseq's search leaves for the scoring of its hypotheses."""
 
+from contextlib import ExitStack, contextmanager
 from copy import copy
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel
 from fairseq.sequence_generator import EnsembleModel
 from torch import Tensor
 
-from ..scoring import SearchRecord
+from ..scoring import LastLayer, SearchRecord
 
 
 class RecordedEnsemble(EnsembleModel):
     """The models of a search; keeps what their encoders said of the last batch, and tells a
-    record of what their decoders say.
+    record of what their decoders do.
 
-    fairseq's search asks for the models' mean alone, so each model is given to it in an
-    envelope that is told of the distributions.
+    fairseq's search sees nothing but the models' mean, so each model is given to it in an
+    envelope.
     """
 
     record: Optional[SearchRecord] = None
     """Of the search that comes next; ``None`` where nobody asks for one."""
 
     def __init__(self, models: Sequence[BaseFairseqModel]) -> None:
-        super().__init__([_Overheard(model, self._overhear) for model in models])
+        super().__init__([_Overheard(model) for model in models])
         self._encoder_outs: Optional[List[Any]] = None
-        self._said: List[Tuple[Tensor, Tensor]] = []
 
     def __getitem__(self, index: int) -> BaseFairseqModel:
         """One of the models, as in the list of them that tasks expect."""
@@ -56,15 +56,12 @@ class RecordedEnsemble(EnsembleModel):
         if self.record is None:
             return super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
         self.record.begin_step(tokens)
-        self._said.clear()
-        result = super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
-        self.record.end_step(*zip(*self._said))
-        self._said.clear()
+        with ExitStack() as listening:
+            for model in self.models:
+                listening.enter_context(model.overhear())
+            result = super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
+        self.record.end_step([model.last_layer for model in self.models])
         return result
-
-    def _overhear(self, logits: Tensor, log_probs: Tensor) -> None:
-        if self.record is not None:
-            self._said.append((logits[:, -1], log_probs[:, -1]))
 
     def take(self) -> Tuple[Optional[List[Any]], Optional[SearchRecord]]:
         """Outputs of the encoders and record of the last search, once; ``None`` where there was
@@ -75,12 +72,41 @@ class RecordedEnsemble(EnsembleModel):
         return taken
 
 
-class _Overheard(torch.nn.Module):
-    """A model, in all that fairseq's search asks of it; what it says is passed on as well."""
+class _Call(NamedTuple):
+    """Of a layer of the decoder."""
 
-    def __init__(self, model: BaseFairseqModel, overhear: Callable[[Tensor, Tensor], None]) -> None:
+    layer: torch.nn.Module
+    features: Tensor
+    output: Tensor
+    version: int
+
+    def made(self, logits: Tensor) -> bool:
+        """Whether ``logits`` are the last position of its output, which nothing has changed but
+        the search when it divided by the temperature.
+        """
+        return (
+            self.output.dim() == 3
+            and self.output[:, -1:].is_set_to(logits)
+            and self.output._version == self.version + 1
+        )
+
+
+class _Overheard(torch.nn.Module):
+    """A model, in all that fairseq's search asks of it; what makes its logits is overheard."""
+
+    last_layer: Optional[LastLayer] = None
+    """What made the logits of the last step; ``None`` where it is no layer of the decoder."""
+
+    def __init__(self, model: BaseFairseqModel) -> None:
         super().__init__()
-        self.model, self._overhear = model, overhear
+        self.model = model
+        classes = len(getattr(getattr(model, "decoder", None), "dictionary", ()))
+        self._candidates = [
+            layer
+            for layer in model.modules()
+            if isinstance(layer, torch.nn.Linear) and layer.out_features == classes
+        ]
+        self._call: Optional[_Call] = None
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the model are those of its envelope."""
@@ -89,10 +115,26 @@ class _Overheard(torch.nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("model"), name)
 
+    @contextmanager
+    def overhear(self) -> Iterator[None]:
+        """Take note of the decoder's last layer, for a step."""
+        self._call = self.last_layer = None
+        handles = [layer.register_forward_hook(self._take_note) for layer in self._candidates]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _take_note(self, layer: torch.nn.Module, inputs: Tuple[Tensor], output: Tensor) -> None:
+        self._call = _Call(layer, inputs[0], output, output._version)
+
     def get_normalized_probs(
         self, net_output: Any, log_probs: bool, sample: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Normalise the model's logits."""
+        if self._call is not None and self._call.made(net_output[0]):
+            self.last_layer = LastLayer(self._call.layer, self._call.features[:, -1].contiguous())
+        self._call = None
         result: Tensor = self.model.get_normalized_probs(net_output, log_probs, sample)
-        self._overhear(net_output[0], result)
         return result

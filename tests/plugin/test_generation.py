@@ -15,6 +15,7 @@ from fairseq.models.transformer import TransformerEncoderBase
 from inprocess import load, task_for
 
 from fairseq_pdd.scoring import HypothesisScorer, hypotheses
+from fairseq_pdd.scoring.forced import TeacherForcing
 
 MEASURES = ["total", "data", "mutual_information", "epkl", "rmi"]
 SCORES = ["score", "rmi_score"]
@@ -451,10 +452,8 @@ def test_sentencepiece_model(workspace, generate, tmp_path):
         (["--beam", 5, "--nbest", 3], []),
         (["--beam", 3, "--sampling", "--nbest", 3], []),
         (["--beam", 1], []),
-        # of the best output alone to decode it again is less than to read the whole beam
-        (["--beam", 5, "--nbest", 2], [2]),
-        # the search's distributions are not the model's
-        (["--beam", 2, "--nbest", 2, "--temperature", 2], [2]),
+        (["--beam", 2, "--nbest", 2, "--temperature", 2], []),
+        # fairseq's search swaps prefixes then without telling the models
         (["--beam", 2, "--nbest", 2, "--prefix-size", 1], [2]),
         (["--score-reference"], [1]),
     ],
@@ -463,13 +462,13 @@ def test_sentencepiece_model(workspace, generate, tmp_path):
 def test_what_the_search_decoded_is_not_decoded_again(
     workspace, generate, runs, pairs, monkeypatch, model, args, decoded
 ):
-    calls, forced = [], HypothesisScorer._score_forced
+    calls, forced = [], TeacherForcing.passes
 
-    def counted(self, sample, outputs, chosen, encoder_outs):
+    def counted(self, outputs, chosen, max_rows):
         calls.append(len(chosen))
-        return forced(self, sample, outputs, chosen, encoder_outs)
+        return forced(self, outputs, chosen, max_rows)
 
-    monkeypatch.setattr(HypothesisScorer, "_score_forced", counted)
+    monkeypatch.setattr(TeacherForcing, "passes", counted)
     run = generate(getattr(workspace, model), "--batch-size", 1, *args)
     sentences = len({record["id"] for record in run.records})
     assert calls == decoded * sentences

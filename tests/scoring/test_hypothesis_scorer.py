@@ -15,6 +15,7 @@ from fairseq_pdd.scoring import (
 from fairseq_pdd.scoring import (
     hypotheses as module,
 )
+from fairseq_pdd.scoring.forced import TeacherForcing
 
 ARCHITECTURES = ("transformer_iwslt_de_en", "lstm", "fconv")
 ENSEMBLES = [*[(arch,) for arch in ARCHITECTURES], ARCHITECTURES]
@@ -107,11 +108,11 @@ def test_passes_of_bounded_size_change_nothing(
     whole = scorer(models, names).score(sample, hypotheses)
     monkeypatch.setitem(module._MAX_ELEMENTS, "cpu", limit)
     passes = []
-    forced = HypothesisScorer._forced
+    values = HypothesisScorer._values
     monkeypatch.setattr(
         HypothesisScorer,
-        "_forced",
-        lambda self, *args: passes.append(args) or forced(self, *args),
+        "_values",
+        lambda self, *args: passes.append(args) or values(self, *args),
     )
     split = scorer(models, names).score(sample, hypotheses)
     assert len(passes) > 1
@@ -133,16 +134,25 @@ def test_outputs_do_not_disturb_one_another(models, sample, hypotheses, names):
         assert value["log_prob"] == pytest.approx(expected["log_prob"], rel=1e-4)
 
 
-def test_passes_stay_within_their_bound(models):
-    made = scorer(models, ["lstm"])
-    lengths = sorted([1, 1, 2, 5, 5, 5, 9, 30, 2, 7])
-    classes = len(models["lstm"].decoder.dictionary)
-    for limit in (classes, classes * 12, classes * 10_000):
-        groups = made._groups(lengths, limit)
-        assert [i for group in groups for i in group] == list(range(len(lengths)))
-        for group in groups:
-            assert len(group) == 1 or len(group) * lengths[group[-1]] * classes <= limit
-    assert made._groups([], 1) == []
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_passes_stay_within_their_bound(models, sample, arch):
+    model = models[arch]
+    lengths = [1, 1, 2, 5, 5, 5, 9, 30, 2, 7]
+    outputs = [(i % 5, torch.full((length,), EOS)) for i, length in enumerate(lengths)]
+    chosen = [9, 0, 2, 3, 4, 5, 6, 7, 8]
+    encoder_outs = [model.encoder.forward_torchscript(sample["net_input"])]
+    forced = TeacherForcing([model], encoder_outs, PAD, EOS)
+    for limit in (1, 12, 10_000):
+        done = []
+        for each in forced.passes(outputs, chosen, limit):
+            sizes = [lengths[i] for i in each.outputs]
+            assert len(sizes) == 1 or len(sizes) * max(sizes) <= limit
+            ((logits, *_),) = each.net_outputs
+            assert logits.shape == (1, sum(sizes), len(model.decoder.dictionary))
+            assert each.rows.tolist() == list(range(sum(sizes)))
+            done += each.outputs
+        assert sorted(done) == sorted(chosen)
+    assert list(forced.passes(outputs, [], 1)) == []
 
 
 def test_no_outputs(models, sample):

@@ -1,5 +1,7 @@
 """Values taken from a search, against those of the same outputs decoded once more."""
 
+import copy
+
 import pytest
 import torch
 from fairseq import search
@@ -78,16 +80,14 @@ def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kin
     scorer, outputs, record = follow(
         [talkers[name] for name in names], offset, dictionary, sample, **SEARCHES[strategy]
     )
-    flat = [(b, tokens.tolist()) for b, row in enumerate(outputs) for tokens in row]
-    assert record.find(flat).keys() == set(range(len(flat)))
     # sentences leave the search as they end
     rows = [len(step.sources) for step in record._rows]
     assert rows[-1] < rows[0] or strategy == "short" or kind in ("single", "shifted")
-    assert_same(scorer.score(sample, outputs, None, record), scorer.score(sample, outputs))
+    # without an input nothing can be decoded
+    assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
 
 
 def test_exact_on_a_model_of_known_probabilities():
-    """No model is asked once more: there is no input to ask it with."""
     members = [ToyModel(seed, 2.0) for seed in (1, 2, 3)]
     source = torch.tensor([[4, EOS], [5, EOS]])
     sample = {"net_input": {"src_tokens": source, "src_lengths": torch.tensor([2, 2])}}
@@ -106,11 +106,45 @@ def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, 
     # no end, and an end too early
     mixed[0].append(outputs[0][0][:-1])
     mixed[1].append(torch.tensor([EOS]))
-    flat = [(b, tokens.tolist()) for b, row in enumerate(mixed) for tokens in row]
-    found = record.find(flat)
+    flat = [(b, tokens) for b, row in enumerate(mixed) for tokens in row]
+    found = [i for each in record.passes(flat, 1) for i in each.outputs]
     assert len(outputs) <= len(found) < len(flat)
     assert_same(scorer.score(sample, mixed, None, record), scorer.score(sample, mixed))
-    assert record.find([(0, [EOS, EOS])]) == {}
+    assert list(record.passes([(0, torch.tensor([EOS, EOS]))], 9)) == []
+
+
+@pytest.mark.parametrize("limit", [1, 12, 10_000])
+def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, limit):
+    _, outputs, record = follow([talkers["transformer_iwslt_de_en"]], 0.0, dictionary, sample)
+    flat = [(b, tokens) for b, row in enumerate(outputs) for tokens in row]
+    done = []
+    for each in record.passes(flat, limit):
+        said = [(flat[i][0], tuple(flat[i][1].tolist())) for i in each.outputs]
+        prefixes = [(b, tokens[:end]) for b, tokens in said for end in range(len(tokens))]
+        assert len(said) == 1 or len(prefixes) <= limit
+        ((logits,),) = each.net_outputs
+        assert logits.shape == (1, len(set(prefixes)), len(dictionary))
+        assert len(set(zip(each.rows.tolist(), prefixes))) == len(set(prefixes))
+        done += each.outputs
+    assert done == list(range(len(flat)))
+
+
+@pytest.mark.parametrize("last", [lambda x: x * 2, lambda x: x.mul_(2)], ids=["new", "in place"])
+def test_a_last_step_that_is_no_layer(models, dictionary, sample, last):
+    """Such models are asked once more."""
+    model = copy.deepcopy(models["lstm"])
+    told = model.decoder.forward
+    model.decoder.forward = lambda *args, **kwargs: (last(told(*args, **kwargs)[0]), None)
+    members = [models["transformer_iwslt_de_en"], model]
+    scorer, outputs, record = follow(members, None, dictionary, sample)
+    assert list(record.passes([(0, outputs[0][0])], 9)) == []
+    assert_same(scorer.score(sample, outputs, None, record), scorer.score(sample, outputs))
+
+
+def test_models_are_left_as_they_were(models, dictionary, sample):
+    model = models["lstm"]
+    follow([model], None, dictionary, sample)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_no_search_was_followed(models, sample, hypotheses):

@@ -45,13 +45,17 @@ class _Decoder(FairseqDecoder):
     def __init__(self, symbols: Dictionary, logits: Dict[Sequence, Tensor]) -> None:
         super().__init__(symbols)
         self.logits = logits
+        # as in other decoders, a layer comes last; its sums need finite numbers
+        self.last = torch.nn.Linear(len(symbols), len(symbols), bias=False, dtype=torch.float64)
+        torch.nn.init.eye_(self.last.weight)
 
     def forward(self, prev_output_tokens: Tensor, encoder_out: Any = None) -> Any:
         rows = [
             [self.of_prefix(tuple(said[1:stop])) for stop in range(1, len(said) + 1)]
             for said in prev_output_tokens.tolist()
         ]
-        return torch.stack([torch.stack(row) for row in rows]), None
+        features = torch.stack([torch.stack(row) for row in rows]).double()
+        return self.last(features.nan_to_num(neginf=-1e9)), None
 
     def of_prefix(self, prefix: Sequence) -> Tensor:
         # beyond the end, where padding stands
