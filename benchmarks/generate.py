@@ -1,18 +1,19 @@
 """What uncertainty adds to fairseq-generate: a Prior Network's and an ensemble's.
 
 The whole command, from loading the checkpoints to the last line, with the task of this package
-and with fairseq's own, in turns. Kernels are compiled in long runs only, so this is measured both
-without and with them; what compiling takes is timed apart.
+and with fairseq's own, in turns. Each turn is a process of its own, as for a user: in one process,
+what one run leaves of the heap can cost the next one a third of its time. Kernels are compiled in
+long runs only, so this is measured both without and with them; what compiling takes is timed apart.
 """
 
 import argparse
 import contextlib
-import functools
+import multiprocessing
 import os
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple
 
 import measuring
 import torch
@@ -26,12 +27,14 @@ from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
 PLAIN, OURS = "translation", "distill_translation"
 COMPILED = f"{OURS}, compiled"
 _MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
+BATCH_SIZE = 128  # as in fairseq's own examples
 LARGE = workload.Size(classes=32_000, layers=6, dim=512)
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the command."""
     parser = measuring.parser(__doc__)
+    parser.set_defaults(repeats=5)
     parser.add_argument("--members", type=int, default=4, help="of the ensemble")
     parser.add_argument("--sentences", type=int, default=400, help="to translate")
     parser.add_argument(
@@ -41,26 +44,52 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
     args = parser.parse_args()
     if args.quick:
-        args.members, args.sentences, args.beam, args.nbest, args.repeats = 2, 20, 2, [1, 2], 2
+        args.members, args.sentences, args.beam, args.nbest, args.repeats = 2, 20, 2, [2], 1
         args.large_sentences = 5
     return args
 
 
-def make_student(work: Workload, folder: Path) -> Path:
-    """An untrained Prior Network."""
-    path = folder / "student.pt"
+class Model(NamedTuple):
+    """What is run."""
+
+    name: str
+    size: workload.Size
+    data: Path
+    path: str
+
+
+def make_models(folder: Path, args: argparse.Namespace, *sizes: workload.Size) -> List[Model]:
+    """An untrained Prior Network and ensemble, and a larger Prior Network."""
+    small = make_workload(folder / "small", sizes[0], args.members, args.sentences)
+    large = make_workload(folder / "large", sizes[1], 1, args.large_sentences)
+    return [
+        Model("Prior Network", small.size, small.data, make_student(small)),
+        Model(f"ensemble of {args.members}", small.size, small.data, ":".join(small.teachers)),
+        Model("Prior Network, large", large.size, large.data, make_student(large)),
+    ]
+
+
+def make_workload(folder: Path, size: workload.Size, members: int, sentences: int) -> Workload:
+    """Data and an ensemble in a new folder."""
+    folder.mkdir()
+    return workload.make(folder, size, members, test=sentences)
+
+
+def make_student(work: Workload) -> str:
+    """An untrained Prior Network's checkpoint."""
+    path = str(work.data / "student.pt")
     trainer = work.trainer(
         "--task", OURS, "--criterion", "pd_send2", "--teacher-paths", work.teachers[0]
     )
     trainer.consolidate_optimizer()
-    trainer.save_checkpoint(str(path), {})
+    trainer.save_checkpoint(path, {})
     return path
 
 
-def compile_kernels() -> float:
+def compile_kernels(classes: int) -> float:
     """Seconds to compile what scores tokens."""
     measuring.compile_at_once()
-    start, logits = measuring.clock(), torch.randn(4, 100)
+    start, logits = measuring.clock(), torch.randn(4, classes)
     dirichlet_measures(logits)
     for weights in (None, torch.zeros(4)):
         ensemble = EnsembleStatistics()
@@ -69,61 +98,63 @@ def compile_kernels() -> float:
     return measuring.clock() - start
 
 
-def run(work: Workload, path: str, case: str, results: Path, args: List[Any]) -> None:
-    """``fairseq-generate``, its output to files."""
+def run(model: Model, case: str, results: str, threads: int, args: List[Any]) -> float:
+    """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
+    torch.set_num_threads(threads)
+    # in each case: what a process loads and allocates at the first use is no part of one of them
+    compile_kernels(model.size.classes)
     os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
     task = PLAIN if case == PLAIN else OURS
     argv = [
-        work.data, "--gen-subset", "test", "--path", path, "--task", task, "--cpu",
+        model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
         "--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results,
+        "--batch-size", BATCH_SIZE,
         # an untrained model does not end by itself
         "--max-len-a", 1, "--max-len-b", 0, *args,
     ]  # fmt: skip
     parsed = options.parse_args_and_arch(
         options.get_generation_parser(), [str(arg) for arg in argv]
     )
+    start = measuring.clock()
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
         generate(parsed)
+    return measuring.clock() - start
 
 
 def main() -> None:
     """Print the section of the report."""
     args = parse_args()
-    torch.set_num_threads(args.threads)
     size, large = (workload.TINY,) * 2 if args.quick else (workload.Size(), LARGE)
-    compiling = compile_kernels()
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd"])
+    # a new process for each call
+    pool = processes.Pool(1, maxtasksperchild=1)
+    compiling = pool.apply(compile_kernels, (size.classes,))
     measuring.say(f"compiled in {compiling:.1f} s")
+    torch.set_num_threads(args.threads)
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("small", "large"):
-            (folder / part).mkdir()
-        work = workload.make(folder / "small", size, args.members, test=args.sentences)
-        of_large = workload.make(folder / "large", large, 1, test=args.large_sentences)
-        models = {
-            "Prior Network": (work, str(make_student(work, folder / "small"))),
-            f"ensemble of {args.members}": (work, ":".join(work.teachers)),
-            "Prior Network, large": (of_large, str(make_student(of_large, folder / "large"))),
-        }
-        for model, (data, path) in models.items():
+    with tempfile.TemporaryDirectory() as folder:
+        for model in make_models(Path(folder), args, size, large):
             for nbest in args.nbest:
                 options_ = ["--beam", args.beam, "--nbest", nbest]
-                cases = {
-                    case: functools.partial(run, data, path, case, folder / case, options_)
-                    for case in (PLAIN, OURS, COMPILED)
-                }
-                seconds = measuring.interleaved(cases, args.repeats)
-                rows.append(row(model, nbest, seconds))
+                seconds: Dict[str, List[float]] = {PLAIN: [], OURS: [], COMPILED: []}
+                # in turns, so what else the machine does hits them alike
+                for _ in range(args.repeats):
+                    for case, of_case in seconds.items():
+                        call = (model, case, f"{folder}/out", args.threads, options_)
+                        of_case.append(pool.apply(run, call))
+                rows.append(row(model.name, nbest, seconds))
                 measuring.say(" | ".join(rows[-1]))
     headers = ["model", "n-best", "plain", "with uncertainty", "ratio", "ratio, compiled"]
     print(
         f"""## fairseq-generate with and without uncertainty
 
-Beam {args.beam}, sentences of 5 to 25 tokens, {args.threads} threads: {args.sentences} of
-{size.classes:,} types by Transformers of {size.layers} + {size.layers} layers, dimension
-{size.dim}; "large" are {args.large_sentences} of {large.classes:,} types, {large.layers} +
-{large.layers} layers, dimension {large.dim}. Medians of {args.repeats} turns, in brackets the least
-and the greatest ratio of a turn. The last column is with compiled kernels, which took
+Beam {args.beam}, batches of {BATCH_SIZE}, {args.threads} threads, sentences of 5 to 25 tokens:
+{args.sentences} of {size.classes:,} types by Transformers of {size.layers} + {size.layers} layers,
+dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} types,
+{large.layers} + {large.layers} layers, dimension {large.dim}. Each turn is a new process, whose
+start and imports do not count. Medians of {args.repeats} turns, in brackets the least and the
+greatest ratio of a turn. The last column is with compiled kernels, which took
 {compiling:.1f} s before (less where PyTorch has them in its cache on disk); fairseq-generate
 compiles them once {_MIN_ELEMENTS:,} logits were read
 ({_MIN_ELEMENTS // size.classes:,} tokens of {size.classes:,} types).

@@ -9,12 +9,16 @@ Everything is plain arithmetic, so that a compiler can fuse and vectorise it: an
 for float32 and 12 for float64) and the asymptotic series does the rest. PyTorch's own
 ``polygamma`` would be no help: in float64 it has ten digits.
 
+In eager mode the passes over memory are what takes the time, so measures, which are taken in runs
+too short for compiling, go without conditions and logarithms (:func:`digamma_information`).
+
 Functions of a large argument take its logarithm besides: the argument may then overflow to
 infinity (its reciprocal is 0, the correct limit) while the result stays finite and exact.
 """
 
+import functools
 import math
-from typing import NamedTuple, Sequence, Tuple
+from typing import Callable, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -23,7 +27,11 @@ from torch import Tensor
 # 2e-8 for B_8, at 12 it is below 3e-18 for B_14.
 _STRIDE = 4
 _STRIDES = {torch.float32: 1, torch.float64: 3}
+_SHIFTS = {dtype: _STRIDE * strides for dtype, strides in _STRIDES.items()}
 _TERMS = {torch.float32: 4, torch.float64: 7}
+# of the polynomials of ``digamma_information``; one more would not change the last digit
+_DEGREES = {torch.float32: 8, torch.float64: 20}
+_SLOPE_DEGREES = {torch.float32: 3, torch.float64: 12}
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B_2, B_4, ..., B_14
 _DIGAMMA = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _LGAMMA = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
@@ -74,7 +82,7 @@ class Shifted(NamedTuple):
 
 def shift_amount(x: Tensor) -> int:
     """n: how far arguments below it are raised."""
-    return _STRIDE * _STRIDES[x.dtype]
+    return _SHIFTS[x.dtype]
 
 
 def _strides(x: Tensor) -> Sequence[Tuple[Tensor, Tensor, Tensor]]:
@@ -157,14 +165,18 @@ def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tu
     return major, _log_ratio(numerator, denominator, bound)
 
 
+def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Evaluate ``c0 + c1 x + c2 x² + …``, in eager mode with one pass a term."""
+    *rest, last = coefficients
+    result = (x * last).add_(rest.pop())
+    for c in reversed(rest):
+        torch.addcmul(x.new_full((), c), result, x, out=result)
+    return result
+
+
 def _series(coefficients: Sequence[float], w: Tensor) -> Tensor:
     """Evaluate ``c0 + c1 w² + c2 w⁴ + …``."""
-    square = w * w
-    terms = coefficients[: _TERMS[w.dtype]]
-    result = square * terms[-1]
-    for c in reversed(terms[1:-1]):
-        result.add_(c).mul_(square)
-    return result.add_(terms[0])
+    return _polynomial(coefficients[: _TERMS[w.dtype]], w * w)
 
 
 def digamma_series(shifted: Shifted) -> Tensor:
@@ -254,21 +266,55 @@ class DigammaInformation(NamedTuple):
 def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
     """:class:`DigammaInformation` for ``x ≥ 0``.
 
-    Without a condition on elements, and in place: that is what makes it fast in eager mode.
+    Polynomials stand for ψ below n and for u above it: a condition, or a logarithm, would take as
+    long as ten of their terms.
     """
     n = shift_amount(x)
     low = x.clamp(max=n)
-    y = low + (n + 1)
-    w = y.reciprocal()
-    digamma_next = y.log() - _series(_DIGAMMA, w).mul_(w).add_(0.5).mul_(w)
+    digamma_next = _polynomial(_DIGAMMA_RAISED[x.dtype], low - n / 2)
     for start in range(1, n, _STRIDE):
         # four reciprocals from low + start on, as in ``_strides``; v is its u + 1
-        v = (low + start).mul_(low + (start + 3)).add_(1)
+        v = torch.addcmul(x.new_full((), start * (start + 3) + 1.0), low, low + (2 * start + 3))
         numerator = (low + (start + 1.5)).mul_(v)
-        digamma_next.sub_(numerator.div_(v.square_().sub_(1)), alpha=4)
+        denominator = torch.addcmul(x.new_full((), -1.0), v, v)
+        digamma_next.addcdiv_(numerator, denominator, value=-4)
     # at x = 0 the product is 0, although the logarithm is infinite
     information = (digamma_next - log_x.clamp(LEAST_LOG, math.log(n))).mul_(low)
-    # by what u(x) exceeds u(n): the sign makes it exactly 0 below n
-    w_n, w = x.new_full((), 1 / n), x.clamp(min=n).reciprocal_()
-    rise = w_n * _series(_DIGAMMA, w_n) - _series(_DIGAMMA, w).mul_(w)
-    return DigammaInformation(digamma_next, information.add_(rise.mul_((w_n - w).sign_())))
+    # by what u(x) exceeds u(n), exactly 0 below n
+    gap = 1 / n - x.clamp(min=n).reciprocal_()
+    information.addcmul_(_polynomial(_SLOPE[x.dtype], gap), gap)
+    return DigammaInformation(digamma_next, information)
+
+
+def _interpolate(
+    function: Callable[[Tensor], Tensor], length: float, middle: float, degree: int
+) -> Sequence[float]:
+    """Coefficients in powers of ``x - middle`` of the polynomial that is ``function(x)`` at
+    Chebyshev's nodes of ``[0, length]``.
+    """
+    angles = (torch.arange(degree + 1, dtype=torch.float64) + 0.5) * (math.pi / (degree + 1))
+    x = (1 - angles.cos()) * (length / 2)
+    powers = ((x - middle) / length).unsqueeze(1) ** torch.arange(degree + 1)
+    scaled = torch.linalg.solve(powers, function(x)).tolist()
+    return [c / length**i for i, c in enumerate(scaled)]
+
+
+def _slope(n: int, gap: Tensor) -> Tensor:
+    w, w_n = 1 / n - gap, torch.full_like(gap, 1 / n)
+    return (w_n * _series(_DIGAMMA, w_n) - w * _series(_DIGAMMA, w)) / gap
+
+
+def _digamma_raised(n: int, x: Tensor) -> Tensor:
+    return digamma(x + n + 1)
+
+
+_DIGAMMA_RAISED = {
+    dtype: _interpolate(functools.partial(_digamma_raised, n), n, n / 2, _DEGREES[dtype])
+    for dtype, n in _SHIFTS.items()
+}
+"""ψ(x + n + 1) on [0, n], in powers of x - n/2."""
+_SLOPE = {
+    dtype: _interpolate(functools.partial(_slope, n), 1 / n, 0.0, _SLOPE_DEGREES[dtype])
+    for dtype, n in _SHIFTS.items()
+}
+"""(u(x) - u(n)) / (1/n - 1/x) on [n, ∞), in powers of 1/n - 1/x."""

@@ -1,4 +1,4 @@
-"""Token- and sequence-level measures of hypotheses, as the search decoded them or teacher-forced."""
+"""Token- and sequence-level measures of hypotheses, as searched or decoded teacher-forced."""
 
 import math
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple

@@ -1,6 +1,6 @@
 """What a search decoded, kept so that its outputs need no decoding once more."""
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class SearchRecord:
 
     def passes(self, outputs: Sequence[Output], max_rows: int) -> Iterator[Pass]:
         """Make the logits once more of those outputs that the search came by, by passes of at
-        most ``max_rows`` tokens or one output.
+        most ``max_rows`` prefixes or one output.
         """
         last_layers = []
         for steps in zip(*self._last_layers):
@@ -77,16 +77,16 @@ class SearchRecord:
                 return
             features = torch.cat([step.features for step in known])
             last_layers.append(LastLayer(known[0].layer, features))
-        group: List[int] = []
-        path: List[int] = []
-        for i, rows in self._find(outputs).items():
-            if group and len(path) + len(rows) > max_rows:
-                yield _pass(group, path, last_layers)
-                group, path = [], []
-            group.append(i)
-            path.extend(rows)
-        if group:
-            yield _pass(group, path, last_layers)
+        paths = self._find(outputs)
+        for group in _groups(paths, max_rows):
+            path = [row for i in group for row in paths[i]]
+            device = outputs[0][1].device
+            distinct, rows = torch.tensor(path, device=device).unique(return_inverse=True)
+            yield Pass(
+                group,
+                rows,
+                ((layer(features[distinct]).unsqueeze(0),) for layer, features in last_layers),
+            )
 
     def _find(self, outputs: Sequence[Output]) -> Dict[int, List[int]]:
         """By number of the output, of those that the search came by, the row of the prefix before
@@ -124,9 +124,17 @@ class SearchRecord:
         return first_rows, children
 
 
-def _pass(group: List[int], path: List[int], last_layers: Sequence[LastLayer]) -> Pass:
-    # outputs share prefixes
-    device = last_layers[0].features.device
-    distinct, rows = torch.tensor(path, device=device).unique(return_inverse=True)
-    net_outputs = ((layer(features[distinct]).unsqueeze(0),) for layer, features in last_layers)
-    return Pass(group, rows, net_outputs)
+def _groups(paths: Dict[int, List[int]], max_rows: int) -> Iterator[List[int]]:
+    """Split outputs into groups of bounded size. Those of a source, which share prefixes, are
+    neighbours.
+    """
+    group: List[int] = []
+    distinct: Set[int] = set()
+    for i, path in paths.items():
+        if group and len(distinct) + len(path) > max_rows:
+            yield group
+            group, distinct = [], set()
+        group.append(i)
+        distinct.update(path)
+    if group:
+        yield group
