@@ -292,9 +292,10 @@ def _interpolate(
     """Coefficients in powers of ``x - middle`` of the polynomial that is ``function(x)`` at
     Chebyshev's nodes of ``[0, length]``.
     """
-    angles = (torch.arange(degree + 1, dtype=torch.float64) + 0.5) * (math.pi / (degree + 1))
-    x = (1 - angles.cos()) * (length / 2)
-    powers = ((x - middle) / length).unsqueeze(1) ** torch.arange(degree + 1)
+    # on the CPU, whatever the default device is
+    orders = torch.arange(degree + 1, dtype=torch.float64, device="cpu")
+    x = (1 - ((orders + 0.5) * (math.pi / (degree + 1))).cos()) * (length / 2)
+    powers = ((x - middle) / length).unsqueeze(1) ** orders
     scaled = torch.linalg.solve(powers, function(x)).tolist()
     return [c / length**i for i, c in enumerate(scaled)]
 

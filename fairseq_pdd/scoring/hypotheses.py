@@ -97,14 +97,14 @@ class HypothesisScorer:
         outputs = [(b, tokens) for b, row in enumerate(hypotheses) for tokens in row]
         scored: Dict[int, Tensor] = {}
         if outputs and search is not None:
-            passes = search.passes(outputs, self._max_rows(outputs))
-            self._read(passes, outputs, scored)
+            scored = self._read(search.passes(outputs, self._max_rows(outputs)), outputs)
         missing = [i for i in range(len(outputs)) if i not in scored]
         if missing:
             if encoder_outs is None:
                 encoder_outs = [self._encode(model, sample) for model in self.models]
             forced = TeacherForcing(self.models, encoder_outs, self.pad, self.eos)
-            self._read(forced.passes(outputs, missing, self._max_rows(outputs)), outputs, scored)
+            passes = forced.passes(outputs, missing, self._max_rows(outputs))
+            scored.update(self._read(passes, outputs))
         results = (self._record(scored[i]) for i in range(len(outputs)))
         return [[next(results) for _ in row] for row in hypotheses]
 
@@ -121,15 +121,15 @@ class HypothesisScorer:
         max_elements = _MAX_ELEMENTS.get(outputs[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
         return max_elements // len(self.models[0].decoder.dictionary)
 
-    def _read(
-        self, passes: Iterable[Pass], outputs: Sequence[Output], scored: Dict[int, Tensor]
-    ) -> None:
-        """Add the values ``[readings, fields, L]`` of what is in ``passes``."""
+    def _read(self, passes: Iterable[Pass], outputs: Sequence[Output]) -> Dict[int, Tensor]:
+        """Values ``[readings, fields, L]`` of what is in ``passes``."""
+        read: Dict[int, Tensor] = {}
         for each in passes:
             targets = [outputs[i][1] for i in each.outputs]
             # one transfer from the device for all values
             values = self._values(each, targets).cpu()
-            scored.update(zip(each.outputs, values.split(list(map(len, targets)), dim=-1)))
+            read.update(zip(each.outputs, values.split(list(map(len, targets)), dim=-1)))
+        return read
 
     def _values(self, each: Pass, targets: Sequence[Tensor]) -> Tensor:
         """Values of all tokens by reading and field, ``[readings, fields, N]``."""
