@@ -127,8 +127,7 @@ def main() -> None:
     size, large = (workload.TINY,) * 2 if args.quick else (workload.Size(), LARGE)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd"])
-    # a new process for each call
-    pool = processes.Pool(1, maxtasksperchild=1)
+    pool = processes.Pool(1, maxtasksperchild=1)  # a new process for each call
     compiling = pool.apply(compile_kernels, (size.classes,))
     measuring.say(f"compiled in {compiling:.1f} s")
     torch.set_num_threads(args.threads)
