@@ -129,7 +129,11 @@ def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, limit):
     assert done == list(range(len(flat)))
 
 
-@pytest.mark.parametrize("last", [lambda x: x * 2, lambda x: x.mul_(2)], ids=["new", "in place"])
+@pytest.mark.parametrize(
+    "last",
+    [lambda x: x * 2, lambda x: x.mul_(2), lambda x: x.mul_(2) + 1],
+    ids=["new", "in place", "both"],
+)
 def test_a_last_step_that_is_no_layer(models, dictionary, sample, last):
     """Such models are asked once more."""
     model = copy.deepcopy(models["lstm"])
