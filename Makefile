@@ -49,7 +49,7 @@ chromium:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium > /dev/null; \
 	} || { echo "error: the tests of the report need Chromium: as root, apt-get install chromium" >&2; exit 1; }
 
-clean: ## remove what was built, but not the results in examples/*/work
+clean: ## remove what was built, but not the results in examples/*/runs
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 .venv/.python:

@@ -3,7 +3,7 @@
 #
 #   bash benchmarks/cache_student.sh WORK OUT [SEED…]
 #
-# WORK is the folder of a finished quickstart (examples/quickstart/work/default). Caches its
+# WORK is the folder of a finished quickstart (examples/quickstart/runs/default). Caches its
 # ensemble by the defaults, trains PD-SEnD² from the ensemble and from the cache with each seed (1 2)
 # as the quickstart does it, translates the test set and the out-of-domain sets, and prints a table.
 # What is done is skipped, so an interrupted run goes on.

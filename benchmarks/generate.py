@@ -27,7 +27,6 @@ from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
 PLAIN, OURS = "translation", "distill_translation"
 COMPILED = f"{OURS}, compiled"
 _MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
-BATCH_SIZE = 128  # as in fairseq's own examples
 LARGE = workload.Size(classes=32_000, layers=6, dim=512)
 
 
@@ -39,6 +38,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--sentences", type=int, default=400, help="to translate")
     parser.add_argument(
         "--large-sentences", type=int, default=24, help="to translate with the larger model"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=128, help="sentences; the default is fairseq's examples'"
     )
     parser.add_argument("--beam", type=int, default=5, help="of the search")
     parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
@@ -108,7 +110,6 @@ def run(model: Model, case: str, results: str, threads: int, args: List[Any]) ->
     argv = [
         model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
         "--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results,
-        "--batch-size", BATCH_SIZE,
         # an untrained model does not end by itself
         "--max-len-a", 1, "--max-len-b", 0, *args,
     ]  # fmt: skip
@@ -135,7 +136,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in make_models(Path(folder), args, size, large):
             for nbest in args.nbest:
-                options_ = ["--beam", args.beam, "--nbest", nbest]
+                options_ = [
+                    "--batch-size", args.batch_size, "--beam", args.beam, "--nbest", nbest
+                ]  # fmt: skip
                 seconds: Dict[str, List[float]] = {PLAIN: [], OURS: [], COMPILED: []}
                 # in turns, so what else the machine does hits them alike
                 for _ in range(args.repeats):
@@ -148,7 +151,7 @@ def main() -> None:
     print(
         f"""## fairseq-generate with and without uncertainty
 
-Beam {args.beam}, batches of {BATCH_SIZE}, {args.threads} threads, sentences of 5 to 25 tokens:
+Beam {args.beam}, batches of {args.batch_size}, {args.threads} threads, sentences of 5 to 25 tokens:
 {args.sentences} of {size.classes:,} types by Transformers of {size.layers} + {size.layers} layers,
 dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} types,
 {large.layers} + {large.layers} layers, dimension {large.dim}. Each turn is a new process, whose

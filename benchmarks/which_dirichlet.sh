@@ -3,7 +3,7 @@
 #
 #   bash benchmarks/which_dirichlet.sh WORK OUT
 #
-# WORK is the folder of a finished quickstart (examples/quickstart/work/default). Translates its sets
+# WORK is the folder of a finished quickstart (examples/quickstart/runs/default). Translates its sets
 # with the measures of either and prints the table of docs/which_dirichlet.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."

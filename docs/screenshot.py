@@ -3,7 +3,7 @@
 
 After ``make quickstart``::
 
-    fairseq-pdd report examples/quickstart/work/default/records --out report.html
+    fairseq-pdd report examples/quickstart/runs/default/records --out report.html
     python docs/screenshot.py report.html docs/report.png
 """
 

@@ -3,7 +3,7 @@
 # so an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
 #
 #   SCALE=default|smoke   smoke, for the test suite, only shows that everything runs
-#   WORK=DIR              where everything goes (default: examples/image_classification/work/$SCALE)
+#   WORK=DIR              where everything goes (default: examples/image_classification/runs/$SCALE)
 #   DATA=DIR              Fashion-MNIST, DIR/FashionMNIST/raw; fetched with apt if it is not there
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,8 +15,8 @@ case $SCALE in
   *) echo "error: SCALE must be default or smoke, not '$SCALE'" >&2; exit 2 ;;
 esac
 HERE=examples/image_classification
-WORK=${WORK:-$HERE/work/$SCALE}
-DATA=${DATA:-$HERE/work/fashion-mnist}
+WORK=${WORK:-$HERE/runs/$SCALE}
+DATA=${DATA:-$HERE/runs/fashion-mnist}
 BIN=${BIN:-.venv/bin}
 PYTHON=$BIN/python
 

@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 HERE=examples/librispeech
-WORK=${WORK:-$HERE/work} BIN=${BIN:-.venv/bin}
+WORK=${WORK:-$HERE/runs} BIN=${BIN:-.venv/bin}
 DATA=${DATA:-$WORK/data} OOD=${OOD:-} GPUS=${GPUS:-8}
 TRAIN_PARTS=${TRAIN_PARTS:-train-clean-100 train-clean-360 train-other-500}
 VALID_PARTS=${VALID_PARTS:-dev-clean dev-other}

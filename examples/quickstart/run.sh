@@ -4,7 +4,7 @@
 #
 #   SCALE=small|default|large   how much data and training (default: default); `smoke`, for the
 #                               test suite, only shows that everything runs
-#   WORK=DIR                    where everything goes (default: examples/quickstart/work/$SCALE)
+#   WORK=DIR                    where everything goes (default: examples/quickstart/runs/$SCALE)
 #   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -23,7 +23,7 @@ case $SCALE in
   *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
 SRC=${SRC:-en} TGT=${TGT:-de}
-WORK=${WORK:-examples/quickstart/work/$SCALE}
+WORK=${WORK:-examples/quickstart/runs/$SCALE}
 BIN=${BIN:-.venv/bin}
 HERE=examples/quickstart
 PLUGIN="--user-dir fairseq_pdd"
@@ -41,7 +41,7 @@ say "1. data"
 if [ -n "${OWN:-}" ]; then
   DATA_ARGS=(--own "$OWN" --source-lang "$SRC" --target-lang "$TGT")
 else
-  DATA_ARGS=(--cache examples/quickstart/work/downloads)
+  DATA_ARGS=(--cache examples/quickstart/runs/downloads)
 fi
 $BIN/python $HERE/ddtp.py --out "$WORK/text" --max-words $MAX_WORDS --train-pairs $PAIRS \
   --max-eval $EVAL --max-valid $EVAL "${DATA_ARGS[@]}"

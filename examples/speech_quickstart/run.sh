@@ -4,7 +4,7 @@
 #
 #   SCALE=default|large   how much training (default: default); `smoke`, for the test suite, only
 #                         shows that everything runs
-#   WORK=DIR              where everything goes (default: examples/speech_quickstart/work/$SCALE)
+#   WORK=DIR              where everything goes (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
 #   JOBS=N                how many commands at a time (default: one a core)
 set -euo pipefail
@@ -18,7 +18,7 @@ case $SCALE in
   smoke) EPOCHS=1 STUDENT_EPOCHS=1 EVALUATED=1 MEMBERS=2 VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
-WORK=${WORK:-examples/speech_quickstart/work/$SCALE}
+WORK=${WORK:-examples/speech_quickstart/runs/$SCALE}
 BIN=${BIN:-.venv/bin}
 HERE=examples/speech_quickstart
 PLUGIN="--user-dir fairseq_pdd"
@@ -36,7 +36,7 @@ say "1. data: features, subwords, manifests"
 if [ -n "${OWN:-}" ]; then
   DATA_ARGS=(--own "$OWN")
 else
-  DATA_ARGS=(--cache $HERE/work/downloads)
+  DATA_ARGS=(--cache $HERE/runs/downloads)
 fi
 $BIN/python $HERE/speech.py --out "$DATA" --vocabulary $VOCABULARY --max-eval $EVAL \
   --max-seconds $SECONDS_LIMIT --augment "${DATA_ARGS[@]}"
