@@ -14,15 +14,16 @@ Gales, "Scaling Ensemble Distribution Distillation to Many Classes with Proxy Ta
 """
 
 from .dirichlet_nll import dirichlet_nll
-from .ensemble import EnsembleStatistics, ensemble_measures
+from .ensemble import EnsembleStatistics, ensemble_measures, sequence_ensemble_measures
 from .forward_kl import forward_kl_proxy_dirichlet
 from .mean_kl import mean_kl
 from .measures import (
     DirichletSums,
     UncertaintyMeasures,
     dirichlet_measures,
+    dirichlet_sums,
     expected_log_probs,
-    measures_and_sums,
+    measures_of_sums,
 )
 from .reverse_kl import reverse_kl_proxy_dirichlet
 from .topk import MeanProbs, TopKProbs
@@ -35,10 +36,12 @@ __all__ = [
     "UncertaintyMeasures",
     "dirichlet_measures",
     "dirichlet_nll",
+    "dirichlet_sums",
     "ensemble_measures",
     "expected_log_probs",
     "forward_kl_proxy_dirichlet",
     "mean_kl",
-    "measures_and_sums",
+    "measures_of_sums",
     "reverse_kl_proxy_dirichlet",
+    "sequence_ensemble_measures",
 ]

@@ -50,12 +50,21 @@ class UncertaintyMeasures(NamedTuple):
 
 
 class DirichletSums(NamedTuple):
-    """What :func:`expected_log_probs` needs to know of a row's concentrations, each ``[...]``."""
+    """All that there is to know of concentrations ``a`` of K classes, each ``[...]``.
+
+    With ``e = a / exp(top)``, whose largest is 1.
+    """
 
     top: Tensor
     """Largest log-concentration."""
     others: Tensor
-    """``a0 / exp(top) - 1``, exact however small."""
+    """``Σ e - 1``, exact however small."""
+    cross: Tensor
+    """``Σ e ln e``."""
+    expected: Tensor
+    """``Σ e ψ(a + 1)``, where ``a0 < 1``."""
+    information: Tensor
+    """``Σ a [ψ(a + 1) - ln a]``."""
 
 
 def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasures:
@@ -74,24 +83,46 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
     Raises:
         ValueError: fewer than two classes or a negative offset.
     """
-    return measures_and_sums(logits, offset)[0]
+    return measures_of_sums(dirichlet_sums(logits, offset), logits.shape[-1])
 
 
 @torch.no_grad()
-def measures_and_sums(
-    logits: Tensor, offset: float = 0.0
-) -> Tuple[UncertaintyMeasures, DirichletSums]:
-    """:func:`dirichlet_measures`, and what :func:`expected_log_probs` needs of the same rows.
+def dirichlet_sums(logits: Tensor, offset: float = 0.0) -> DirichletSums:
+    """Sums over the classes from which :func:`measures_of_sums` and :func:`expected_log_probs`
+    take what they give, in one pass over the logits.
 
-    One pass over the logits gives both; arguments and errors are those of
-    :func:`dirichlet_measures`, the sums are of shape ``[...]``, too.
+    Arguments and errors are those of :func:`dirichlet_measures`.
     """
     check_logits(logits)
     check_measures_offset(offset)
-    flat, lead = logits.detach().reshape(-1, logits.shape[-1]), logits.shape[:-1]
-    with torch.autocast(logits.device.type, enabled=False):
-        sums = _class_sums(flat, offset=float(offset))
-        return _measures(logits.shape[-1], *(value.view(lead) for value in sums))
+    sums = _class_sums(logits.detach().reshape(-1, logits.shape[-1]), offset=float(offset))
+    return DirichletSums(*(value.view(logits.shape[:-1]) for value in sums))
+
+
+@torch.no_grad()
+def measures_of_sums(sums: DirichletSums, classes: int) -> UncertaintyMeasures:
+    """:func:`dirichlet_measures` from the sums over that many classes, of any shape."""
+    top, others, cross, expected, information = sums
+    with torch.autocast(top.device.type, enabled=False):
+        log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
+        # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
+        a0, inverse_a0 = top.exp() * (1 + others), (-top).exp() * inverse_sum
+        total = log_sum - cross * inverse_sum
+        # Two forms of the same quantity: information is a difference of entropies only while it
+        # is a large part of them; elsewhere u(a) has nothing to cancel.
+        whole = digamma_information(a0, top + log_sum)
+        difference = total - (whole.digamma_next - expected * inverse_sum)
+        series = (information - whole.information) * inverse_a0
+        information = torch.where(a0 < 1, difference, series).clamp(min=0)
+        information = torch.minimum(information, total)
+        epkl = (classes - 1) * inverse_a0
+        return UncertaintyMeasures(
+            total=total,
+            data=total - information,
+            mutual_information=information,
+            epkl=epkl,
+            rmi=(epkl - information).clamp(min=0),
+        )
 
 
 @torch.no_grad()
@@ -104,13 +135,13 @@ def expected_log_probs(
 
     Args:
         logits: of that class, ``[...]``.
-        sums: of all classes of its row, from :func:`measures_and_sums`.
+        sums: of all classes of its row, from :func:`dirichlet_sums`.
         offset: δ ≥ 0 as there.
 
     Returns:
         ``ln m_k`` and ``ψ(a_k) - ψ(a_0)`` in nats, each ``[...]``.
     """
-    top, others = sums
+    top, others = sums.top, sums.others
     with torch.autocast(logits.device.type, enabled=False):
         log_a = _log_concentrations(logits.detach().to(top.dtype), offset)
         a, log_mean = log_a.exp(), log_a - top - others.log1p()
@@ -129,45 +160,21 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
 
 @row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
 def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
-    """Of the classes of each row, ``[N]``: top and others, and with ``e = a / exp(top)`` sums of
-    ``e ln e``, ``e ψ(a + 1)`` and ``u(a) = a[ψ(a + 1) - ln a]``.
-    """
+    """:class:`DirichletSums` of the rows, ``[N]``."""
     log_a = _log_concentrations(z, offset)
     top = log_a.amax(dim=-1, keepdim=True)
     # clamped, as a class of concentration 0 counts 0 · finite
     log_e = (log_a - top).clamp_(min=LEAST_LOG)
     e = exp(log_e)
-    others = sum_of_others(log_e.sign(), e)
+    others = sum_of_others(e)
     cross = log_e.mul_(e).sum(-1)
-    each = digamma_information(e * top.clamp(max=_log_limit(top)).exp(), log_a)
-    expected = e.mul_(each.digamma_next).sum(-1)
+    a = torch.mul(e, top.clamp(max=_log_limit(top)).exp(), out=log_e)
+    each = digamma_information(a, log_a)
+    expected = torch.zeros_like(cross)
+    # not worth a pass over memory where no row has a0 < 1; a compiler has no passes to save
+    if torch.compiler.is_compiling() or (top < 0).any():
+        expected = e.mul_(each.digamma_next).sum(-1)
     return top.squeeze(-1), others.squeeze(-1), cross, expected, each.information.sum(-1)
-
-
-def _measures(
-    classes: int, top: Tensor, others: Tensor, cross: Tensor, expected: Tensor, information: Tensor
-) -> Tuple[UncertaintyMeasures, DirichletSums]:
-    """Measures from :func:`_class_sums`."""
-    log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
-    # from exp(top) and not exp(ln a0): a logarithm of 50 would cost five bits of a0
-    a0, inverse_a0 = top.exp() * (1 + others), (-top).exp() * inverse_sum
-    total = log_sum - cross * inverse_sum
-    # Two forms of the same quantity: information is a difference of entropies only while it is
-    # a large part of them; elsewhere u(a) has nothing to cancel.
-    whole = digamma_information(a0, top + log_sum)
-    difference = total - (whole.digamma_next - expected * inverse_sum)
-    series = (information - whole.information) * inverse_a0
-    information = torch.where(a0 < 1, difference, series).clamp(min=0)
-    information = torch.minimum(information, total)
-    epkl = (classes - 1) * inverse_a0
-    measures = UncertaintyMeasures(
-        total=total,
-        data=total - information,
-        mutual_information=information,
-        epkl=epkl,
-        rmi=(epkl - information).clamp(min=0),
-    )
-    return measures, DirichletSums(top, others)
 
 
 def _log_limit(x: Tensor) -> float:

@@ -30,7 +30,7 @@ _STRIDES = {torch.float32: 1, torch.float64: 3}
 _SHIFTS = {dtype: _STRIDE * strides for dtype, strides in _STRIDES.items()}
 _TERMS = {torch.float32: 4, torch.float64: 7}
 # of the polynomials of ``digamma_information``; one more would not change the last digit
-_DEGREES = {torch.float32: 8, torch.float64: 20}
+_RATIO_DEGREE = 4
 _SLOPE_DEGREES = {torch.float32: 3, torch.float64: 12}
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B_2, B_4, ..., B_14
 _DIGAMMA = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
@@ -54,17 +54,17 @@ def top_and_others(z: Tensor) -> Tuple[Tensor, Tensor]:
     The 1 is that of one largest class: beside it nothing is lost of the others.
     """
     top = z.amax(dim=-1, keepdim=True)
-    gap = z - top
-    return top, sum_of_others(gap.sign(), exp(gap))
+    return top, sum_of_others(exp(z - top))
 
 
-def sum_of_others(below: Tensor, e: Tensor) -> Tensor:
-    """Sum of ``e`` but for one that is 1, of those where ``below`` is 0 and not -1, ``[..., 1]``.
+def sum_of_others(e: Tensor) -> Tensor:
+    """Sum of ``e``, of which none is above 1 and one is 1, but for that one, ``[..., 1]``.
 
-    In eager mode arithmetic takes a fraction of what conditions take.
+    Without conditions, which in eager mode take many times as long as arithmetic.
     """
-    ties = below.shape[-1] - 1 + below.sum(dim=-1, keepdim=True)
-    return ties - (below * e).sum(dim=-1, keepdim=True)
+    below_one = e.frac().sum(dim=-1, keepdim=True)
+    ones = (e.sum(dim=-1, keepdim=True) - below_one).round()
+    return below_one + (ones - 1)
 
 
 class Shifted(NamedTuple):
@@ -166,9 +166,9 @@ def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tu
 
 
 def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Evaluate ``c0 + c1 x + c2 x² + …``, in eager mode with one pass a term."""
+    """Evaluate ``c0 + c1 x + c2 x² + …``, in eager mode with one pass a term but the first."""
     *rest, last = coefficients
-    result = (x * last).add_(rest.pop())
+    result = torch.add(x.new_full((), rest.pop()), x, alpha=last)
     for c in reversed(rest):
         torch.addcmul(x.new_full((), c), result, x, out=result)
     return result
@@ -271,33 +271,64 @@ def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
     """
     n = shift_amount(x)
     low = x.clamp(max=n)
-    digamma_next = _polynomial(_DIGAMMA_RAISED[x.dtype], low - n / 2)
-    for start in range(1, n, _STRIDE):
-        # four reciprocals from low + start on, as in ``_strides``; v is its u + 1
-        v = torch.addcmul(x.new_full((), start * (start + 3) + 1.0), low, low + (2 * start + 3))
-        numerator = (low + (start + 1.5)).mul_(v)
-        denominator = torch.addcmul(x.new_full((), -1.0), v, v)
-        digamma_next.addcdiv_(numerator, denominator, value=-4)
+    digamma_next = _digamma_next(low)
+    information = log_x.clamp(LEAST_LOG, math.log(n))
     # at x = 0 the product is 0, although the logarithm is infinite
-    information = (digamma_next - log_x.clamp(LEAST_LOG, math.log(n))).mul_(low)
+    torch.sub(digamma_next, information, out=information).mul_(low)
     # by what u(x) exceeds u(n), exactly 0 below n
-    gap = 1 / n - x.clamp(min=n).reciprocal_()
+    gap = x.clamp(min=n).reciprocal_()
+    torch.sub(x.new_full((), 1 / n), gap, out=gap)
     information.addcmul_(_polynomial(_SLOPE[x.dtype], gap), gap)
     return DigammaInformation(digamma_next, information)
 
 
-def _interpolate(
-    function: Callable[[Tensor], Tensor], length: float, middle: float, degree: int
-) -> Sequence[float]:
-    """Coefficients in powers of ``x - middle`` of the polynomial that is ``function(x)`` at
-    Chebyshev's nodes of ``[0, length]``.
-    """
-    # on the CPU, whatever the default device is
+def _digamma_next(x: Tensor) -> Tensor:
+    r""":math:`\psi(x + 1)` on [0, n]."""
+    if x.dtype == torch.float64:
+        return digamma(x + 1)
+    numerator, denominator = _DIGAMMA_RATIO
+    return _polynomial(numerator, x).div_(_polynomial(denominator, x))
+
+
+def _nodes(count: int) -> Tensor:
+    """Chebyshev's nodes of [0, 1]; on the CPU, whatever the default device is."""
+    orders = torch.arange(count, dtype=torch.float64, device="cpu")
+    return (1 - ((orders + 0.5) * (math.pi / count)).cos()) / 2
+
+
+def _powers(x: Tensor, degree: int) -> Tensor:
     orders = torch.arange(degree + 1, dtype=torch.float64, device="cpu")
-    x = (1 - ((orders + 0.5) * (math.pi / (degree + 1))).cos()) * (length / 2)
-    powers = ((x - middle) / length).unsqueeze(1) ** orders
-    scaled = torch.linalg.solve(powers, function(x)).tolist()
+    return x.unsqueeze(-1) ** orders
+
+
+def _interpolate(
+    function: Callable[[Tensor], Tensor], length: float, degree: int
+) -> Sequence[float]:
+    """Coefficients of the polynomial that is ``function`` at nodes of ``[0, length]``."""
+    x = _nodes(degree + 1)
+    scaled = torch.linalg.solve(_powers(x, degree), function(x * length)).tolist()
     return [c / length**i for i, c in enumerate(scaled)]
+
+
+def _fit_ratio(
+    function: Callable[[Tensor], Tensor], length: float, degree: int
+) -> Tuple[Sequence[float], Sequence[float]]:
+    """Coefficients of two polynomials whose ratio is closest to ``function`` at nodes of
+    ``[0, length]``, in least squares; the second one begins with ``x^degree``.
+    """
+    x = _nodes(16 * degree)
+    powers, y = _powers(x, degree), function(x * length).unsqueeze(1)
+    weights = torch.ones_like(y)
+    for _ in range(3):
+        # numerator = y · denominator is linear; its errors are to count divided by the latter
+        unknown = torch.cat((powers, -y * powers[:, :-1]), dim=1) * weights
+        known = y * powers[:, -1:] * weights
+        solution = torch.linalg.lstsq(unknown, known, driver="gelsd").solution.squeeze(1)
+        numerator, rest = solution.split([degree + 1, degree])
+        denominator = torch.cat((rest, torch.ones_like(rest[:1])))
+        weights = (powers @ denominator).abs().reciprocal().unsqueeze(1)
+    scales = length ** torch.arange(degree, -1, -1, dtype=torch.float64, device="cpu")
+    return (numerator * scales).tolist(), (denominator * scales).tolist()
 
 
 def _slope(n: int, gap: Tensor) -> Tensor:
@@ -305,17 +336,10 @@ def _slope(n: int, gap: Tensor) -> Tensor:
     return (w_n * _series(_DIGAMMA, w_n) - w * _series(_DIGAMMA, w)) / gap
 
 
-def _digamma_raised(n: int, x: Tensor) -> Tensor:
-    return digamma(x + n + 1)
-
-
-_DIGAMMA_RAISED = {
-    dtype: _interpolate(functools.partial(_digamma_raised, n), n, n / 2, _DEGREES[dtype])
-    for dtype, n in _SHIFTS.items()
-}
-"""ψ(x + n + 1) on [0, n], in powers of x - n/2."""
+_DIGAMMA_RATIO = _fit_ratio(lambda x: digamma(x + 1), _SHIFTS[torch.float32], _RATIO_DEGREE)
+"""Whose ratio is ψ(x + 1) on [0, n] for float32, to 1e-8."""
 _SLOPE = {
-    dtype: _interpolate(functools.partial(_slope, n), 1 / n, 0.0, _SLOPE_DEGREES[dtype])
+    dtype: _interpolate(functools.partial(_slope, n), 1 / n, _SLOPE_DEGREES[dtype])
     for dtype, n in _SHIFTS.items()
 }
 """(u(x) - u(n)) / (1/n - 1/x) on [n, ∞), in powers of 1/n - 1/x."""

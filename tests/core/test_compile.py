@@ -13,10 +13,10 @@ from fairseq_pdd.core import (
     _rowwise,
     dirichlet_measures,
     ensemble,
-    ensemble_measures,
     measures,
     reverse_kl,
     reverse_kl_proxy_dirichlet,
+    sequence_ensemble_measures,
 )
 
 
@@ -191,26 +191,37 @@ def test_measures_compile_too(compiling, eager):
 def test_statistics_compile_once_for_any_number_of_members(compiling, eager):
     from torch._dynamo.utils import counters
 
+    def measures(log_probs):
+        statistics = EnsembleStatistics()
+        for member in log_probs:
+            statistics.update(member)
+        return statistics.measures()
+
     graphs = None
     for shape in ((3, 6, 70), (4, 6, 70), (10, 5, 90)):
-        log_probs = members(*shape)
-        log_probs[:, :, 3] = float("-inf")  # a class that no member allows
-        log_probs[1, 0, 4] = float("-inf")  # and one that only some do
-        ours, expected = ensemble_measures(log_probs, 0), eager(ensemble_measures, log_probs, 0)
-        for a, b in zip(ours, expected):
+        log_probs = some_impossible(members(*shape))
+        for a, b in zip(measures(log_probs), eager(measures, log_probs)):
             assert torch.allclose(a, b, rtol=1e-5, atol=2e-6)
         graphs = graphs or counters["stats"]["unique_graphs"]
     assert counters["stats"]["unique_graphs"] == graphs == 2
 
 
-def test_weighted_statistics_compile_too(compiling, eager):
-    log_probs, log_weights = members(3, 6, 70), torch.randn(3, 6) * 5
+def test_measures_of_a_sequence_ensemble_compile_too(compiling, eager):
+    from torch._dynamo.utils import counters
 
-    def measures():
-        result = EnsembleStatistics()
-        for member, weight in zip(log_probs, log_weights):
-            result.update(member, weight)
-        return result.measures()
+    for shape in ((3, 6, 70), (3, 5, 90)):
+        log_probs, log_weights = some_impossible(members(*shape)), torch.randn(shape[:2]) * 5
+        args = log_probs.unbind(0), log_weights
+        ours, expected = (
+            sequence_ensemble_measures(*args),
+            eager(sequence_ensemble_measures, *args),
+        )
+        for a, b in zip(sum(ours, ()), sum(expected, ())):
+            assert torch.allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert counters["stats"]["unique_graphs"] == 1
 
-    for ours, expected in zip(measures(), eager(measures)):
-        assert torch.allclose(ours, expected, rtol=1e-5, atol=2e-6)
+
+def some_impossible(log_probs):
+    log_probs[:, :, 3] = float("-inf")  # a class that no member allows
+    log_probs[1, 0, 4] = float("-inf")  # and one that only some do
+    return log_probs

@@ -11,6 +11,7 @@ from fairseq_pdd.core import (
     EnsembleStatistics,
     ensemble_measures,
     reverse_kl_proxy_dirichlet,
+    sequence_ensemble_measures,
 )
 
 NAMES = ("total", "data", "mutual_information", "epkl", "rmi")
@@ -93,10 +94,8 @@ def test_identities(seed, m, k, scale, spread):
 
 
 def weighted(log_probs, log_weights):
-    result = EnsembleStatistics()
-    for member, weight in zip(log_probs, log_weights):
-        result.update(member, weight)
-    return result
+    """With weights, of members along the first dimension."""
+    return sequence_ensemble_measures(list(log_probs), log_weights)[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -113,9 +112,6 @@ def test_weighted_measures_are_those_of_their_definitions(dtype, scale):
             value = float(getattr(ours, name)[row])
             tolerance = {"rel": 2e-5, "abs": 2e-6} if dtype == torch.float32 else {"rel": 1e-10}
             assert value == pytest.approx(float(truth[name]), **tolerance), name
-        mean = log_weights[:, row].double().softmax(0) @ log_probs[:, row].double().exp()
-        assert torch.allclose(ours.mean_probs[row].double(), mean, rtol=1e-5)
-    assert torch.allclose(ours.mean_log_probs, log_probs.mean(0), rtol=1e-5)
 
 
 def test_weights_of_two_members_worked_by_hand():
@@ -123,7 +119,6 @@ def test_weights_of_two_members_worked_by_hand():
     ours = weighted(
         torch.tensor([[0.8, 0.2], [0.4, 0.6]]).double().log(), torch.tensor([3.0, 1.0]).log()
     )
-    assert float(ours.mean_probs[0]) == pytest.approx(0.7)
     assert float(ours.total) == pytest.approx(0.6108643021)
     assert float(ours.data) == pytest.approx(0.75 * 0.5004024235 + 0.25 * 0.6730116670)
     assert float(ours.rmi) == pytest.approx((0.0281675576 + 0.1837868974) / 2, rel=1e-6)
@@ -140,33 +135,34 @@ def test_weights_of_two_members_worked_by_hand():
 def test_identities_under_weights(seed, m, k, spread, scale):
     generator = torch.Generator().manual_seed(seed)
     log_probs = torch.log_softmax(torch.randn(m, k, generator=generator) * spread, dim=-1)
-    ours = weighted(log_probs, torch.randn(m, generator=generator) * scale).measures()
+    ours = weighted(log_probs, torch.randn(m, generator=generator) * scale)
     for name in NAMES:
         assert getattr(ours, name) >= 0, name
     assert torch.allclose(ours.total, ours.data + ours.mutual_information, rtol=1e-6)
     assert torch.allclose(ours.epkl, ours.mutual_information + ours.rmi, rtol=1e-6)
 
 
-def test_members_are_kept_without_their_weights_too():
-    log_probs = members(4, 3, 20)
-    plain, ours = EnsembleStatistics(), EnsembleStatistics()
-    for member, weight in zip(log_probs, torch.randn(4, 3) * 3):
-        plain.update(member)
-        ours.update(member, weight)
-        for name in ("mean_probs", "mean_log_probs", *NAMES):
-            value = getattr(ours.unweighted, name)
-            assert torch.allclose(value, getattr(plain, name), rtol=1e-6), name
-    assert ours.unweighted.num_members == 4
-    assert not torch.allclose(ours.total, plain.total, rtol=0.01)
-    assert plain.unweighted is plain
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_both_readings_of_a_sequence_ensemble(dtype, shape):
+    """At once as apart, and as the statistics of one member after another."""
+    log_probs = members(4, *shape, 20, dtype=dtype)
+    log_weights = torch.randn(4, *shape) * 3
+    plain, ours = sequence_ensemble_measures(log_probs.unbind(0), log_weights)
+    (alone,) = sequence_ensemble_measures(log_probs.unbind(0))
+    for a, b, c in zip(plain, alone, statistics(log_probs).measures()):
+        assert a.shape == shape
+        assert a.dtype == dtype
+        assert torch.equal(a, b)
+        assert torch.allclose(a, c, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(ours.rmi, plain.rmi, rtol=0.001)
 
 
 @pytest.mark.parametrize("log_weight", [0.0, -1e30, 1e30, float("-inf")])
 def test_equal_weights_are_none(log_weight):
     log_probs = members(4, 3, 20)
     ours = weighted(log_probs, torch.full((4, 3), log_weight))
-    assert torch.allclose(ours.mean_probs, statistics(log_probs).mean_probs, rtol=1e-6)
-    for a, b in zip(ours.measures(), statistics(log_probs).measures()):
+    for a, b in zip(ours, statistics(log_probs).measures()):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -174,8 +170,9 @@ def test_members_without_weight_are_compared_with_only():
     log_probs = members(3, 20)
     log_weights = torch.tensor([float("-inf"), 0.0, float("-inf")])
     ours = weighted(log_probs, log_weights)
-    assert torch.allclose(ours.mean_probs, log_probs[1].exp())
-    assert ours.mutual_information == 0
+    entropy = -(log_probs[1].exp() * log_probs[1]).sum()
+    assert torch.allclose(ours.total, entropy)
+    assert ours.mutual_information <= 1e-6
     kl = [(log_probs[1].exp() * (log_probs[1] - other)).sum() for other in log_probs]
     assert torch.allclose(ours.rmi, sum(kl) / 3, rtol=1e-5)
 
@@ -189,7 +186,7 @@ def test_order_of_members_does_not_matter():
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
     weights = torch.randn(5, 3) * 100
     ours, other = weighted(log_probs, weights), weighted(log_probs.flip(0), weights.flip(0))
-    for a, b in zip(ours.measures(), other.measures()):
+    for a, b in zip(ours, other):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -285,13 +282,13 @@ def test_bad_use_is_named():
         _ = EnsembleStatistics().mean_probs
     with pytest.raises(ValueError, match=r"member 2 .* \(3, 5\), the members before \(3, 6\)"):
         statistics([members(3, 6), members(3, 6), members(3, 5)])
-    with pytest.raises(ValueError, match="log_weight must have the shape"):
-        EnsembleStatistics().update(members(3, 5), torch.zeros(5))
-    for first, second in ((None, torch.zeros(3)), (torch.zeros(3), None)):
-        ours = EnsembleStatistics()
-        ours.update(members(3, 5), first)
-        with pytest.raises(ValueError, match="either all members have a weight or none has"):
-            ours.update(members(3, 5), second)
+    for shape in ((3,), (2, 5), (3, 3)):
+        with pytest.raises(ValueError, match=r"log_weights must have the shape \(2, 3\)"):
+            sequence_ensemble_measures([members(3, 5)] * 2, torch.zeros(shape))
+    with pytest.raises(ValueError, match="needs members"):
+        sequence_ensemble_measures([])
+    with pytest.raises(ValueError, match=r"member 1 .* \(3, 6\), the members before \(3, 5\)"):
+        sequence_ensemble_measures([members(3, 5), members(3, 6)])
     with pytest.raises(ValueError, match="log_probs must be floating point"):
         statistics(torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="log_probs need at least two classes"):

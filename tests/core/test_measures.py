@@ -11,9 +11,9 @@ from inputs import members
 
 from fairseq_pdd.core import (
     dirichlet_measures,
+    dirichlet_sums,
     ensemble_measures,
     expected_log_probs,
-    measures_and_sums,
 )
 
 OFFSETS = (0.0, 0.1, 1.0)
@@ -166,7 +166,7 @@ def test_no_gradient_is_kept():
 def test_expected_log_probs_exact(offset):
     for shift in (-25, 0, 25):
         logits = torch.randn(12) * 6 + shift
-        _, sums = measures_and_sums(logits, offset)
+        sums = dirichlet_sums(logits, offset)
         log_mean, mean_log = expected_log_probs(logits, sums, offset)
         for k in range(12):
             truth = reference.expected_log_prob(logits, k, offset)
@@ -179,7 +179,7 @@ def test_expected_log_probs_are_those_of_samples():
     concentrations = torch.tensor([0.7, 1.0, 3.0, 6.0], dtype=torch.float64)
     samples = torch.distributions.Dirichlet(concentrations).sample((100_000,))
     logits = concentrations.log()
-    log_mean, mean_log = expected_log_probs(logits, measures_and_sums(logits)[1])
+    log_mean, mean_log = expected_log_probs(logits, dirichlet_sums(logits))
     assert torch.allclose(log_mean, samples.mean(0).log(), atol=0.02)
     assert torch.allclose(mean_log, samples.log().mean(0), atol=0.02)
     assert (log_mean > mean_log).all()
@@ -187,8 +187,8 @@ def test_expected_log_probs_are_those_of_samples():
 
 def test_expected_log_probs_shapes():
     logits = torch.randn(2, 3, 5)
-    _, sums = measures_and_sums(logits)
-    assert [value.shape for value in sums] == [(2, 3)] * 2
+    sums = dirichlet_sums(logits)
+    assert [value.shape for value in sums] == [(2, 3)] * 5
     for value in expected_log_probs(logits[..., 1], sums):
         assert value.shape == (2, 3)
 
@@ -199,7 +199,7 @@ def test_bad_offset_is_named(offset):
     with pytest.raises(ValueError, match="offset must be at least 0"):
         dirichlet_measures(logits, offset)
     with pytest.raises(ValueError, match="offset must be at least 0"):
-        measures_and_sums(logits, offset)
+        dirichlet_sums(logits, offset)
 
 
 def test_bad_arguments_are_named():
@@ -207,6 +207,6 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="logits"):
             dirichlet_measures(logits)
         with pytest.raises(ValueError, match="logits"):
-            measures_and_sums(logits)
+            dirichlet_sums(logits)
     with pytest.raises(ValueError, match="dim"):
         ensemble_measures(members(2, 3, 5), dim=-1)
