@@ -5,6 +5,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.hub_utils import GeneratorHubInterface
@@ -120,7 +121,14 @@ class Translator(GeneratorHubInterface):
         return tokens
 
     def _output(self, source: str, text: str, tokens: Tensor, scores: Dict[str, Any]) -> Output:
-        return Output(source, text, [self.tgt_dict[t] for t in tokens.tolist()], **scores)
+        return Output(source, text, [self.tgt_dict[t] for t in tokens.tolist()], **_plain(scores))
+
+
+def _plain(value: Any) -> Any:
+    """Without arrays."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _require_sentences(*texts: Sequence[str]) -> None:

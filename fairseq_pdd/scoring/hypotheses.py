@@ -1,17 +1,25 @@
 """Token- and sequence-level measures of hypotheses, as searched or decoded teacher-forced."""
 
-import math
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UsageError
 from .forced import TeacherForcing
-from .passes import Output, Pass
-from .readings import JOINT, MEASURES, EnsembleReader, PriorNetworkReader, Reader
+from .passes import Output, Pass, last_of
+from .readings import (
+    JOINT,
+    MEASURES,
+    EnsembleReader,
+    PriorNetworkReader,
+    Reader,
+    choose,
+)
 from .search import SearchRecord
 
 # what an ordinary single model has no value for stays None
@@ -20,12 +28,11 @@ SEQUENCE_FIELDS = TOKEN_FIELDS
 _SINGLE_MODEL_FIELDS = ("total", "score")
 
 # Bounds the [tokens, K] tensors of one pass: on a CPU to 16 MiB in float32, which are allocated
-# again without going back to the system in between, elsewhere to 256 MiB.
+# again without going back to the system in between, elsewhere to 256 MiB. Those of all models
+# together are bounded by as many times.
 _MAX_ELEMENTS = {"cpu": 1 << 22}
 _MAX_ELEMENTS_DEFAULT = 1 << 26
-
-Columns = Dict[str, Optional[List[float]]]
-"""Values of each token of an output by :data:`TOKEN_FIELDS`."""
+_MAX_TENSORS = 4
 
 
 class HypothesisScorer:
@@ -68,6 +75,9 @@ class HypothesisScorer:
             if dirichlet_offset is None
             else PriorNetworkReader(dirichlet_offset)
         )
+        has_all = dirichlet_offset is not None or len(self.models) > 1
+        fields = TOKEN_FIELDS if has_all else _SINGLE_MODEL_FIELDS
+        self._missing = dict.fromkeys(name for name in TOKEN_FIELDS if name not in fields)
 
     @torch.no_grad()
     def score(
@@ -89,104 +99,114 @@ class HypothesisScorer:
 
         Returns:
             For each source and output ``{"log_prob": ln P(y|x), "sequence": {…}, "token": {…}}``
-            in nats: ``token`` holds lists of L values, ``sequence`` their means (length includes
-            end-of-sequence), for each of :data:`TOKEN_FIELDS`. ``score`` is ``-ln P``,
+            in nats: ``token`` holds float32 arrays of L values, ``sequence`` their means (length
+            includes end-of-sequence), for each of :data:`TOKEN_FIELDS`. ``score`` is ``-ln P``,
             ``rmi_score`` the joint estimate of reverse mutual information; ``None`` where the
             model has no such measure. An ensemble has the same once more as ``"expr"``.
         """
         outputs = [(b, tokens) for b, row in enumerate(hypotheses) for tokens in row]
-        scored: Dict[int, Tensor] = {}
+        scored: Dict[int, Any] = {}
         if outputs and search is not None:
-            scored = self._read(search.passes(outputs, self._max_rows(outputs)), outputs)
+            scored = self._read(search.passes(outputs), outputs)
         missing = [i for i in range(len(outputs)) if i not in scored]
         if missing:
             if encoder_outs is None:
                 encoder_outs = [self._encode(model, sample) for model in self.models]
             forced = TeacherForcing(self.models, encoder_outs, self.pad, self.eos)
-            passes = forced.passes(outputs, missing, self._max_rows(outputs))
+            passes = forced.passes(outputs, missing, self._max_rows(outputs[0][1].device))
             scored.update(self._read(passes, outputs))
-        results = (self._record(scored[i]) for i in range(len(outputs)))
+        results = (scored[i] for i in range(len(outputs)))
         return [[next(results) for _ in row] for row in hypotheses]
 
-    def search_record(self) -> SearchRecord:
-        """Return what is to follow the search for a batch, for :meth:`score`."""
-        return SearchRecord(self.eos)
+    def search_record(self, share: float) -> SearchRecord:
+        """Return what is to follow the search for a batch, for :meth:`score`.
+
+        Args:
+            share: of the beam, how much will be scored.
+        """
+        return SearchRecord(self.eos, self._reader, share, self._max_rows)
 
     @staticmethod
     def _encode(model: BaseFairseqModel, sample: Dict[str, Any]) -> Any:
         model.eval()
         return model.encoder.forward_torchscript(sample["net_input"])
 
-    def _max_rows(self, outputs: Sequence[Output]) -> int:
-        max_elements = _MAX_ELEMENTS.get(outputs[0][1].device.type, _MAX_ELEMENTS_DEFAULT)
-        return max_elements // len(self.models[0].decoder.dictionary)
+    def _max_rows(self, device: torch.device) -> int:
+        max_elements = _MAX_ELEMENTS.get(device.type, _MAX_ELEMENTS_DEFAULT)
+        tensors = max(len(self.models), _MAX_TENSORS)
+        classes = len(self.models[0].decoder.dictionary)
+        return max(1, max_elements * _MAX_TENSORS // (tensors * classes))
 
-    def _read(self, passes: Iterable[Pass], outputs: Sequence[Output]) -> Dict[int, Tensor]:
-        """Values ``[readings, fields, L]`` of what is in ``passes``."""
-        read: Dict[int, Tensor] = {}
+    def _read(self, passes: Iterable[Pass], outputs: Sequence[Output]) -> Dict[int, Any]:
+        """Scores of what is in ``passes``."""
+        order: List[int] = []
+        lengths: List[int] = []
+        parts = []
         for each in passes:
             targets = [outputs[i][1] for i in each.outputs]
-            # one transfer from the device for all values
-            values = self._values(each, targets).cpu()
-            read.update(zip(each.outputs, values.split(list(map(len, targets)), dim=-1)))
-        return read
+            order += each.outputs
+            lengths += map(len, targets)
+            parts.append(self._read_pass(each, targets))
+        if not order:
+            return {}
+        context, chosen = (torch.cat(tensors, dim=-1) for tensors in zip(*parts))
+        # one transfer from the device for all values
+        values = self._reader.values(context, chosen).cpu().numpy()
+        sizes = np.array(lengths)
+        ends = sizes.cumsum()
+        sums = np.add.reduceat(values, ends - sizes, axis=-1, dtype=np.float64)
+        means = (sums / sizes).transpose(2, 0, 1).tolist()
+        log_probs = (-sums[:, TOKEN_FIELDS.index("score")]).T.tolist()
+        tokens = np.split(values, ends[:-1], axis=-1)
+        return dict(zip(order, map(self._record, log_probs, means, tokens)))
 
-    def _values(self, each: Pass, targets: Sequence[Tensor]) -> Tensor:
-        """Values of all tokens by reading and field, ``[readings, fields, N]``."""
-        labels = torch.cat(list(targets))
-        chosen: List[Tensor] = []
-
-        def members() -> Iterator[Tuple[Tensor, Tensor]]:
-            for model, net_output in zip(self.models, each.net_outputs):
-                log_probs = model.get_normalized_probs(net_output, log_probs=True).squeeze(0)
-                chosen.append(log_probs[each.rows, labels].double())
-                before = _before(chosen[-1], targets)
+    def _read_pass(self, each: Pass, targets: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Context and what models said of all tokens, ``[C, N]`` and ``[M, N]``."""
+        reader, rows, heads = self._reader, each.rows, each.heads
+        said = [reader.said(model, out) for model, out in zip(self.models, each.net_outputs)]
+        lengths = torch.tensor([len(tokens) for tokens in targets], device=rows.device)
+        if heads is None:
+            chosen = choose(said, rows, torch.cat(list(targets)))
+            prefixes = chosen.new_zeros(len(said), len(said[0]))
+            if reader.weighs_members:
                 # rows that tokens share have the same before them
-                yield log_probs, before.new_empty(len(log_probs)).scatter(0, each.rows, before)
+                prefixes.scatter_(1, rows.expand_as(chosen), _before(chosen, lengths))
+            return reader.read(said, prefixes)[:, rows], chosen
+        is_last = last_of(lengths)
+        chosen = choose(said, rows, torch.cat(list(targets))[is_last])
+        context = reader.read(said, heads.prefixes)[:, rows]
+        return _join(heads.context, context, is_last), _join(heads.chosen, chosen, is_last)
 
-        if isinstance(self._reader, PriorNetworkReader):
-            logits = next(each.net_outputs)[0].squeeze(0).float()
-            chosen.append(logits[each.rows, labels])
-            measures, context = self._reader.read(logits)
-        else:
-            measures, context = self._reader.read(members())
-        joint = self._reader.joint(context[:, each.rows], torch.stack(chosen))
-        return torch.cat([measures[..., each.rows], joint.to(measures)], dim=1)
-
-    def _record(self, values: Tensor) -> Dict[str, Any]:
-        """Scores of an output from its values ``[readings, fields, L]``."""
+    def _record(
+        self, log_probs: List[float], means: List[List[float]], tokens: np.ndarray
+    ) -> Dict[str, Any]:
+        """Scores of an output, from what each reading says of it."""
         record, *others = (
-            _summarise(
-                {
-                    name: column if self._has(name) else None
-                    for name, column in zip(TOKEN_FIELDS, reading)
-                }
-            )
-            for reading in values.tolist()
+            {
+                "log_prob": log_prob,
+                "sequence": self._by_name(sequence),
+                "token": self._by_name(token),
+            }
+            for log_prob, sequence, token in zip(log_probs, means, tokens)
         )
         if others:
             (record["expr"],) = others
         return record
 
-    def _has(self, name: str) -> bool:
-        single = len(self.models) == 1 and isinstance(self._reader, EnsembleReader)
-        return name in _SINGLE_MODEL_FIELDS or not single
+    def _by_name(self, values: Iterable[Any]) -> Dict[str, Any]:
+        named = dict(zip(TOKEN_FIELDS, values))
+        return {**named, **self._missing}
 
 
-def _before(log_probs: Tensor, targets: Sequence[Tensor]) -> Tensor:
-    """Log-probability of what stands before each token, ``[N]``, from those of tokens ``[N]``."""
-    parts = log_probs.split(list(map(len, targets)))
-    return torch.cat([F.pad(part.cumsum(0), (1, -1)) for part in parts])
+def _before(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """Log-probability of what stands before each token, from those of tokens; both ``[M, N]``."""
+    padded = pad_sequence(log_probs.t().split(lengths.tolist()), batch_first=True)
+    before = F.pad(padded.cumsum(1), (0, 0, 1, -1))
+    return before[torch.arange(before.size(1), device=lengths.device) < lengths.unsqueeze(1)].t()
 
 
-def _summarise(columns: Columns) -> Dict[str, Any]:
-    scores = columns["score"]
-    assert scores is not None
-    return {
-        "log_prob": -math.fsum(scores),
-        "sequence": {
-            name: None if column is None else math.fsum(column) / max(len(column), 1)
-            for name, column in columns.items()
-        },
-        "token": columns,
-    }
+def _join(heads: Tensor, lasts: Tensor, is_last: Tensor) -> Tensor:
+    """Put the columns of all tokens but the last ones and of these in order, ``[C, N]``."""
+    joined = heads.new_empty(len(heads), len(is_last))
+    joined[:, ~is_last], joined[:, is_last] = heads, lasts
+    return joined

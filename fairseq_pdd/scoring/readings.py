@@ -1,100 +1,125 @@
-"""What models say of the next token at N positions, read as measures of uncertainty.
+"""What models say of the next token, read as measures of uncertainty.
 
 A Prior Network has one reading, its Dirichlet. An ensemble has two: as a product of
 expectations (PrEx) and as an expectation of products (ExPr). An ordinary model is an ensemble
 of one and has PrEx alone.
 
-A measure is of a position, a joint value of a token there. For joint values it is enough to
-know of a position its ``context``, which has no dimension of the classes.
+Of a position, all that there is to know once its classes were read is its *context*, C numbers.
 """
 
 import math
-from typing import Iterable, NamedTuple, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 import torch
+from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 from ..core import (
     DirichletSums,
-    EnsembleStatistics,
     UncertaintyMeasures,
+    dirichlet_sums,
     expected_log_probs,
-    measures_and_sums,
+    measures_of_sums,
+    sequence_ensemble_measures,
 )
 
 MEASURES = UncertaintyMeasures._fields
 JOINT = ("score", "rmi_score")
-
-
-class Reading(NamedTuple):
-    """Of N positions, in R readings."""
-
-    measures: Tensor
-    """Values of :data:`MEASURES`, ``[R, 5, N]``."""
-    context: Tensor
-    """What the reader needs to know for joint values, ``[C, N]``."""
+LOGITS, LOG_PROBS = "logits", "log-probabilities"
 
 
 class PriorNetworkReader:
-    """Reads a Prior Network.
+    """Reads a Prior Network, of which logits are taken.
 
     Args:
         offset: 0 for Dir(e), δ for Dir(e + δ).
     """
 
+    takes, weighs_members = LOGITS, False
+
     def __init__(self, offset: float) -> None:
-        self.offset = offset
+        self._offset = offset
+        self._classes = 0  # not the dictionary's: fairseq-generate adds words to it
 
-    def read(self, logits: Tensor) -> Reading:
-        """Read logits ``[N, K]``; the context is :class:`~fairseq_pdd.core.DirichletSums`."""
-        measures, sums = measures_and_sums(logits, self.offset)
-        return Reading(torch.stack(measures).unsqueeze(0), torch.stack(sums))
+    @staticmethod
+    def said(model: BaseFairseqModel, net_output: Tuple[Any, ...]) -> Tensor:
+        """What is taken of a decoder's output, ``[n, K]``."""
+        logits: Tensor = net_output[0]
+        return logits.squeeze(0).float()
 
-    def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
-        """Values of :data:`JOINT` ``[1, 2, n]`` of tokens, by their logits ``[1, n]``."""
-        sums = DirichletSums(*context.unsqueeze(1))
-        return _joint(*expected_log_probs(chosen, sums, self.offset))
+    def read(self, said: Sequence[Tensor], prefixes: Tensor) -> Tensor:
+        """Context of n positions, ``[C, n]``: their :class:`~fairseq_pdd.core.DirichletSums`.
+
+        Args:
+            said: of each of M models what is taken of it, ``[n, K]``.
+            prefixes: what each gave to the tokens before a position, ``ln P(y_<l|x)``, ``[M, n]``.
+        """
+        self._classes = said[0].size(-1)
+        return torch.stack(dirichlet_sums(said[0], self._offset)).double()
+
+    def values(self, context: Tensor, chosen: Tensor) -> Tensor:
+        """Values of :data:`MEASURES` and :data:`JOINT` of N tokens in R readings, ``[R, 7, N]``.
+
+        Args:
+            context: of each token's position, ``[C, N]``.
+            chosen: what each model said of it, ``[M, N]``; see :func:`choose`.
+        """
+        sums = DirichletSums(*context.float())
+        measures = measures_of_sums(sums, self._classes)
+        joint = _joint(*expected_log_probs(chosen[0], sums, self._offset))
+        return torch.stack((*measures, *joint)).unsqueeze(0)
 
 
 class EnsembleReader:
-    """Reads an ensemble, or one ordinary model.
+    """Reads an ensemble, or one ordinary model, of which log-probabilities are taken.
 
     Args:
         members: number of models.
     """
 
+    takes = LOG_PROBS
+
     def __init__(self, members: int) -> None:
-        self.members = members
+        self.weighs_members = members > 1
+        self._readings = min(members, 2)
 
-    def read(self, members: Iterable[Tuple[Tensor, Tensor]]) -> Reading:
-        """Read what the members say, one after another.
+    @staticmethod
+    def said(model: BaseFairseqModel, net_output: Tuple[Any, ...]) -> Tensor:
+        """As of :class:`PriorNetworkReader`."""
+        log_probs: Tensor = model.get_normalized_probs(net_output, log_probs=True)
+        return log_probs.squeeze(0)
 
-        Args:
-            members: of each log-probabilities ``[N, K]``, and what it gave to the tokens before
-                each position, ``ln P(y_<l|x)``, ``[N]``, float64.
+    def read(self, said: Sequence[Tensor], prefixes: Tensor) -> Tensor:
+        """As of :class:`PriorNetworkReader`; the context is the measures and ``prefixes``."""
+        weights = prefixes if self.weighs_members else None
+        readings = sequence_ensemble_measures(said, weights)
+        measures = [measure for reading in readings for measure in reading]
+        return torch.cat((torch.stack(measures).double(), prefixes))
 
-        Returns:
-            PrEx and, of several members, ExPr; the context is what members gave to the tokens
-            before, ``[M, N]``.
-        """
-        statistics, prefixes = EnsembleStatistics(), []
-        for log_probs, prefix in members:
-            statistics.update(log_probs, prefix if self.members > 1 else None)
-            prefixes.append(prefix)
-        readings = [statistics.unweighted, statistics][: self.members]
-        measures = torch.stack([torch.stack(reading.measures()) for reading in readings])
-        return Reading(measures, torch.stack(prefixes))
-
-    def joint(self, context: Tensor, chosen: Tensor) -> Tensor:
-        """Values of :data:`JOINT` ``[R, 2, n]`` of tokens, by what members give them ``[M, n]``."""
+    def values(self, context: Tensor, chosen: Tensor) -> Tensor:
+        """As of :class:`PriorNetworkReader`."""
+        size = self._readings * len(MEASURES)
+        measures, prefixes = context[:size].unflatten(0, (self._readings, -1)), context[size:]
         log_means = [chosen.logsumexp(0) - math.log(len(chosen))]
-        if len(chosen) > 1:
-            log_means.append((context + chosen).logsumexp(0) - context.logsumexp(0))
-        return _joint(torch.stack(log_means), chosen.mean(0))
+        if self.weighs_members:
+            log_means.append((prefixes + chosen).logsumexp(0) - prefixes.logsumexp(0))
+        joint = [torch.stack(_joint(log_mean, chosen.mean(0))) for log_mean in log_means]
+        return torch.cat((measures, torch.stack(joint)), dim=1).float()
 
 
 Reader = Union[PriorNetworkReader, EnsembleReader]
 
 
-def _joint(log_mean: Tensor, mean_log: Tensor) -> Tensor:
-    return torch.stack((-log_mean, log_mean - mean_log), dim=1)
+def choose(said: Sequence[Tensor], rows: Tensor, tokens: Tensor) -> Tensor:
+    """What each of M models said of N tokens, ``[M, N]``, float64.
+
+    Args:
+        said: what is taken of each at n positions, ``[n, K]``.
+        rows: position of each token, ``[N]``.
+        tokens: their classes, ``[N]``.
+    """
+    return torch.stack([of_model[rows, tokens] for of_model in said]).double()
+
+
+def _joint(log_mean: Tensor, mean_log: Tensor) -> Tuple[Tensor, Tensor]:
+    return -log_mean, log_mean - mean_log

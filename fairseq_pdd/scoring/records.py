@@ -60,8 +60,6 @@ def _in_float32(value: Any) -> Any:
         return np.float32(value)
     if isinstance(value, dict):
         return {key: _in_float32(item) for key, item in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], float):
-        return np.array(value, dtype=np.float32)
     return value
 
 

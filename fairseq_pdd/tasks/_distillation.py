@@ -323,7 +323,8 @@ class DistillationTaskMixin(DataSource):
             ensemble.record = None
             # where prefixes are given, the search swaps rows without telling the models
             if scorer is not None and prefix_tokens is None:
-                ensemble.record = scorer.search_record()
+                share = 1.0 if nbest is None else min(nbest / generator.beam_size, 1.0)
+                ensemble.record = scorer.search_record(share)
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )

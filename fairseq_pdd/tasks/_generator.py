@@ -9,7 +9,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.sequence_generator import EnsembleModel
 from torch import Tensor
 
-from ..scoring import LastLayer, SearchRecord
+from ..scoring import LOG_PROBS, LOGITS, LastLayer, SearchRecord
 
 
 class RecordedEnsemble(EnsembleModel):
@@ -56,11 +56,12 @@ class RecordedEnsemble(EnsembleModel):
         if self.record is None:
             return super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
         self.record.begin_step(tokens)
+        takes = self.record.takes if temperature == 1.0 else None
         with ExitStack() as listening:
             for model in self.models:
-                listening.enter_context(model.overhear())
+                listening.enter_context(model.overhear(takes))
             result = super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
-        self.record.end_step([model.last_layer for model in self.models])
+            self.record.end_step([model.last_layer for model in self.models])
         return result
 
     def take(self) -> Tuple[Optional[List[Any]], Optional[SearchRecord]]:
@@ -95,7 +96,8 @@ class _Overheard(torch.nn.Module):
     """A model, in all that fairseq's search asks of it; what makes its logits is overheard."""
 
     last_layer: Optional[LastLayer] = None
-    """What made the logits of the last step; ``None`` where it is no layer of the decoder."""
+    """What made the logits of the step that is overheard; ``None`` where that is no layer of the
+    decoder."""
 
     def __init__(self, model: BaseFairseqModel) -> None:
         super().__init__()
@@ -107,6 +109,8 @@ class _Overheard(torch.nn.Module):
             if isinstance(layer, torch.nn.Linear) and layer.out_features == classes
         ]
         self._call: Optional[_Call] = None
+        self._takes: Optional[str] = None
+        self._features: Optional[Tensor] = None
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the model are those of its envelope."""
@@ -116,25 +120,43 @@ class _Overheard(torch.nn.Module):
             return getattr(super().__getattr__("model"), name)
 
     @contextmanager
-    def overhear(self) -> Iterator[None]:
-        """Take note of the decoder's last layer, for a step."""
-        self._call = self.last_layer = None
+    def overhear(self, takes: Optional[str]) -> Iterator[None]:
+        """Take note of the decoder's last layer and of the model's logits, log-probabilities or
+        neither, for a step.
+        """
+        self._takes = takes
         handles = [layer.register_forward_hook(self._take_note) for layer in self._candidates]
         try:
             yield
         finally:
+            self._call = self.last_layer = None
             for handle in handles:
                 handle.remove()
 
     def _take_note(self, layer: torch.nn.Module, inputs: Tuple[Tensor], output: Tensor) -> None:
-        self._call = _Call(layer, inputs[0], output, output._version)
+        features = inputs[0][:, -1] if inputs[0].dim() == 3 else inputs[0]
+        # copied to memory of our own: were the search's kept, its heap would not be as without us
+        if self._features is None or len(self._features) < len(features):
+            self._features = torch.empty_like(features)
+        copy = self._features[: len(features)].copy_(features)
+        self._call = _Call(layer, copy, output, output._version)
 
     def get_normalized_probs(
         self, net_output: Any, log_probs: bool, sample: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Normalise the model's logits."""
-        if self._call is not None and self._call.made(net_output[0]):
-            self.last_layer = LastLayer(self._call.layer, self._call.features[:, -1].contiguous())
-        self._call = None
         result: Tensor = self.model.get_normalized_probs(net_output, log_probs, sample)
+        if self._call is not None and self._call.made(net_output[0]):
+            said = None
+            # as large as they are, no others are kept beyond the model's turn
+            if self._takes == LOGITS:
+                said = net_output[0]
+            elif self._takes == LOG_PROBS and log_probs:
+                said = result
+            self.last_layer = LastLayer(
+                self._call.layer,
+                self._call.features,
+                None if said is None else said[:, -1],
+            )
+        self._call = None
         return result

@@ -2,10 +2,10 @@
 
 import logging
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Sequence, Union
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Union
 
-from fairseq import utils
 from fairseq.data import Dictionary, FairseqDataset
+from fairseq.data.data_utils import post_process
 from torch import Tensor
 
 from ..scoring import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
@@ -65,20 +65,23 @@ class UncertaintyOutput:
         for i, (sample_id, hypos) in enumerate(zip(sample["id"].tolist(), hypotheses)):
             source = reference = None
             if self.source_dictionary is not None and sources is not None:
-                source = self._text(self.source_dictionary, sources[i], escape_unk=False)
+                source = self._text(self.source_dictionary, sources[i].tolist())
             if targets is not None:
-                reference = self._text(self.target_dictionary, targets[i], True, strip)
+                unknown = self.target_dictionary.unk_string(escape=True)
+                reference = self._text(
+                    self.target_dictionary, targets[i].tolist(), strip, unknown=unknown
+                )
             utterance = None if self.utterances is None else self.utterances[sample_id]
             for rank, hypo in enumerate(hypos):
-                tokens = hypo["tokens"].int().cpu()
+                tokens = hypo["tokens"].tolist()
                 self._writer.write(
                     make_record(
                         sample_id=sample_id,
                         rank=rank,
                         source=source,
                         reference=reference,
-                        hypothesis=self._text(self.target_dictionary, tokens, False, strip),
-                        tokens=[self.target_dictionary[t] for t in tokens.tolist()],
+                        hypothesis=self._text(self.target_dictionary, tokens, strip),
+                        tokens=[self.target_dictionary[t] for t in tokens],
                         scores=hypo["uncertainty"],
                         utterance=utterance,
                     )
@@ -93,15 +96,18 @@ class UncertaintyOutput:
             self._writer = None
 
     def _text(
-        self, dictionary: Dictionary, tokens: Tensor, escape_unk: bool, strip: Any = None
+        self,
+        dictionary: Dictionary,
+        tokens: List[int],
+        strip: Iterable[int] = (),
+        unknown: Optional[str] = None,
     ) -> str:
-        text = dictionary.string(
-            # a list: fairseq asks a tensor for each of its items
-            utils.strip_pad(tokens, dictionary.pad()).tolist(),
-            self.post_process,
-            escape_unk=escape_unk,
-            extra_symbols_to_ignore=strip,
-        )
+        """What ``dictionary.string`` gives, which asks of each token whether it is a tensor."""
+        left_out = {dictionary.bos(), dictionary.eos(), dictionary.pad(), *strip}
+        symbols = [dictionary[token] for token in tokens if token not in left_out]
+        if unknown is not None:
+            symbols = [unknown if symbol == dictionary.unk_word else symbol for symbol in symbols]
+        text: str = post_process(" ".join(symbols), self.post_process)
         for name in ("bpe", "tokenizer"):
             if self.decoders.get(name) is not None:
                 text = self.decoders[name].decode(text)

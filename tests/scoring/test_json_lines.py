@@ -39,7 +39,8 @@ def test_fields_and_their_order():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_json_has_no_number_for_is_null(value):
-    line = dumps(record(log_prob=value, token={"epkl": [1.0, value], "rmi": None}))
+    values = np.array([1.0, value], dtype=np.float32)
+    line = dumps(record(log_prob=value, token={"epkl": values, "rmi": None}))
     loaded = json.loads(line, parse_constant=pytest.fail)
     assert loaded["log_prob"] is None
     assert loaded["token"] == {"epkl": [1.0, None], "rmi": None}
@@ -48,8 +49,9 @@ def test_what_json_has_no_number_for_is_null(value):
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_numbers_keep_what_float32_tells(value):
     loaded = json.loads(dumps({"x": value}))["x"]
+    (of_array,) = json.loads(dumps({"x": np.array([value], dtype=np.float32)}))["x"]
     # exactly, subnormal numbers too
-    assert np.float32(loaded) == np.float32(value)
+    assert np.float32(loaded) == np.float32(of_array) == np.float32(value)
 
 
 @given(st.text())

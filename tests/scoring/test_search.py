@@ -1,6 +1,7 @@
 """Values taken from a search, against those of the same outputs decoded once more."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from fairseq.sequence_generator import SequenceGenerator
 from toy import ToyModel
 from toy import dictionary as toy_dictionary
 
-from fairseq_pdd.scoring import HypothesisScorer
+from fairseq_pdd.core import dirichlet_measures
+from fairseq_pdd.scoring import HypothesisScorer, LastLayer
+from fairseq_pdd.scoring import hypotheses as hypotheses_module
+from fairseq_pdd.scoring import search as following
 from fairseq_pdd.tasks._generator import RecordedEnsemble
 
 PAD, EOS = 1, 2
@@ -21,6 +25,7 @@ SEARCHES = {
     "sampling": {"search_strategy": search.Sampling},
     "diverse": {"search_strategy": lambda d: search.DiverseBeamSearch(d, 2, 0.5)},
     "one": {"beam_size": 1},
+    "tempered": {"temperature": 1.5},
 }
 KINDS = {
     "Prior Network": (["transformer_iwslt_de_en"], 0.0),
@@ -32,7 +37,15 @@ KINDS = {
 }
 
 
-def follow(members, offset, symbols, sample, **options):
+@pytest.fixture(params=[False, True], ids=["afterwards", "ahead"])
+def ahead(request, monkeypatch):
+    """When what is returned is read, whatever costs less."""
+    features = 0 if request.param else math.inf
+    monkeypatch.setattr(following, "_AHEAD_FROM_FEATURES", features)
+    return request.param
+
+
+def follow(members, offset, symbols, sample, share=1.0, **options):
     """Search, and its outputs, scorer and record."""
     torch.manual_seed(3)
     scorer = HypothesisScorer(members, PAD, EOS, offset)
@@ -42,7 +55,7 @@ def follow(members, offset, symbols, sample, **options):
     generator = SequenceGenerator(
         ensemble, symbols, search_strategy=strategy and strategy(symbols), **settings
     )
-    ensemble.record = scorer.search_record()
+    ensemble.record = scorer.search_record(share)
     outputs = [[hypo["tokens"] for hypo in hypos] for hypos in generator.forward(sample)]
     encoder_outs, record = ensemble.take()
     assert len(encoder_outs) == len(members)
@@ -75,7 +88,7 @@ def assert_same(scored, expected):
 
 @pytest.mark.parametrize("strategy", SEARCHES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kind, strategy):
+def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kind, strategy, ahead):
     names, offset = KINDS[kind]
     scorer, outputs, record = follow(
         [talkers[name] for name in names], offset, dictionary, sample, **SEARCHES[strategy]
@@ -83,11 +96,56 @@ def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kin
     # sentences leave the search as they end
     rows = [len(step.sources) for step in record._rows]
     assert rows[-1] < rows[0] or strategy == "short" or kind in ("single", "shifted")
+    # the search of a single ordinary model writes to its log-probabilities
+    unchanged = strategy != "tempered" and not kind.startswith("single")
+    assert (record._ahead is not None) == (ahead and unchanged)
     # without an input nothing can be decoded
     assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
 
 
-def test_exact_on_a_model_of_known_probabilities():
+@pytest.mark.parametrize("elements", [1, 100, 1 << 22])
+@pytest.mark.parametrize("kind", ["Prior Network", "mixed"])
+def test_size_of_a_pass_changes_nothing(
+    talkers, dictionary, sample, monkeypatch, kind, ahead, elements
+):
+    monkeypatch.setitem(hypotheses_module._MAX_ELEMENTS, "cpu", elements)
+    names, offset = KINDS[kind]
+    scorer, outputs, record = follow([talkers[name] for name in names], offset, dictionary, sample)
+    assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
+
+
+def test_of_two_rows_with_the_same_prefix_one_ends(talkers, dictionary, ahead):
+    """As sampling may do: what was read of the other one is read of both."""
+    scorer = HypothesisScorer([talkers["transformer_iwslt_de_en"]], PAD, EOS, 0.0)
+    record, layer = scorer.search_record(1.0), torch.nn.Linear(6, len(dictionary))
+    tokens, features = torch.full((2, 1), EOS), torch.randn(3, 6)
+    # two rows begin with token 4; the first one ends, and the other one goes on by 5 and by 6
+    steps = [([0, 0], [], [0, 0]), ([0, 0], [4, 4], [1, 1]), ([1, 1], [5, 6], [2, 2])]
+    for parents, last, number in steps:
+        record.reorder(torch.tensor(parents))
+        if last:
+            tokens = torch.cat((tokens[parents], torch.tensor(last).unsqueeze(1)), dim=1)
+        record.begin_step(tokens)
+        record.end_step([LastLayer(layer, features[number], layer(features[number]))])
+    assert (record._ahead is not None) == ahead
+    ((values,),) = scorer.score({}, [[torch.tensor([4, 5, EOS])]], None, record)
+    for name, expected in dirichlet_measures(layer(features))._asdict().items():
+        assert values["token"][name] == pytest.approx(expected.tolist(), rel=1e-5), name
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, True), (0.8, True), (0.6, False)])
+def test_read_ahead_where_last_layers_are_large(
+    talkers, dictionary, sample, monkeypatch, share, expected
+):
+    """For the share of the beam that is scored."""
+    members = [talkers["transformer_iwslt_de_en"]] * 3
+    features = sum(model.decoder.output_projection.in_features for model in members)
+    monkeypatch.setattr(following, "_AHEAD_FROM_FEATURES", 0.7 * features)
+    _, _, record = follow(members, None, dictionary, sample, share=share)
+    assert (record._ahead is not None) == expected
+
+
+def test_exact_on_a_model_of_known_probabilities(ahead):
     members = [ToyModel(seed, 2.0) for seed in (1, 2, 3)]
     source = torch.tensor([[4, EOS], [5, EOS]])
     sample = {"net_input": {"src_tokens": source, "src_lengths": torch.tensor([2, 2])}}
@@ -99,7 +157,7 @@ def test_exact_on_a_model_of_known_probabilities():
         assert values["expr"]["log_prob"] == pytest.approx(probabilities.mean().log().item())
 
 
-def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, hypotheses):
+def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, hypotheses, ahead):
     names = ["transformer_iwslt_de_en", "lstm"]
     scorer, outputs, record = follow([models[n] for n in names], None, dictionary, sample)
     mixed = [found[:1] + given for found, given in zip(outputs, hypotheses)]
@@ -107,18 +165,19 @@ def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, 
     mixed[0].append(outputs[0][0][:-1])
     mixed[1].append(torch.tensor([EOS]))
     flat = [(b, tokens) for b, row in enumerate(mixed) for tokens in row]
-    found = [i for each in record.passes(flat, 1) for i in each.outputs]
+    found = [i for each in record.passes(flat) for i in each.outputs]
     assert len(outputs) <= len(found) < len(flat)
     assert_same(scorer.score(sample, mixed, None, record), scorer.score(sample, mixed))
-    assert list(record.passes([(0, torch.tensor([EOS, EOS]))], 9)) == []
+    assert list(record.passes([(0, torch.tensor([EOS, EOS]))])) == []
 
 
 @pytest.mark.parametrize("limit", [1, 12, 10_000])
-def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, limit):
+def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, monkeypatch, limit):
+    monkeypatch.setitem(hypotheses_module._MAX_ELEMENTS, "cpu", limit * len(dictionary))
     _, outputs, record = follow([talkers["transformer_iwslt_de_en"]], 0.0, dictionary, sample)
     flat = [(b, tokens) for b, row in enumerate(outputs) for tokens in row]
     done = []
-    for each in record.passes(flat, limit):
+    for each in record.passes(flat):
         said = [(flat[i][0], tuple(flat[i][1].tolist())) for i in each.outputs]
         prefixes = [(b, tokens[:end]) for b, tokens in said for end in range(len(tokens))]
         assert len(said) == 1 or len(set(prefixes)) <= limit
@@ -134,14 +193,14 @@ def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, limit):
     [lambda x: x * 2, lambda x: x.mul_(2), lambda x: x.mul_(2) + 1],
     ids=["new", "in place", "both"],
 )
-def test_a_last_step_that_is_no_layer(models, dictionary, sample, last):
+def test_a_last_step_that_is_no_layer(models, dictionary, sample, last, ahead):
     """Such models are asked once more."""
     model = copy.deepcopy(models["lstm"])
     told = model.decoder.forward
     model.decoder.forward = lambda *args, **kwargs: (last(told(*args, **kwargs)[0]), None)
     members = [models["transformer_iwslt_de_en"], model]
     scorer, outputs, record = follow(members, None, dictionary, sample)
-    assert list(record.passes([(0, outputs[0][0])], 9)) == []
+    assert list(record.passes([(0, outputs[0][0])])) == []
     assert_same(scorer.score(sample, outputs, None, record), scorer.score(sample, outputs))
 
 
@@ -153,11 +212,11 @@ def test_models_are_left_as_they_were(models, dictionary, sample):
 
 def test_no_search_was_followed(models, sample, hypotheses):
     scorer = HypothesisScorer([models["lstm"]], PAD, EOS, 0.0)
-    record = scorer.search_record()
-    assert scorer.score(sample, hypotheses, None, record) == scorer.score(sample, hypotheses)
+    record = scorer.search_record(1.0)
+    assert_same(scorer.score(sample, hypotheses, None, record), scorer.score(sample, hypotheses))
 
 
-def test_search_is_as_without_a_record(models, dictionary, sample):
+def test_search_is_as_without_a_record(models, dictionary, sample, ahead):
     members = [models["lstm"]]
     plain = SequenceGenerator(members, dictionary, beam_size=BEAM, max_len_b=9, min_len=3)
     expected = plain.forward(sample)
