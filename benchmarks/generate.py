@@ -1,13 +1,15 @@
 """What uncertainty adds to fairseq-generate: a Prior Network's and an ensemble's.
 
 The whole command, from loading the checkpoints to the last line, with the task of this package
-and with fairseq's own, in turns. Each turn is a process of its own, as for a user: in one process,
-what one run leaves of the heap can cost the next one a third of its time. Kernels are compiled in
-long runs only, so this is measured both without and with them; what compiling takes is timed apart.
+and with fairseq's own, in turns; in batches as in fairseq's examples, and as large as by default.
+Each turn is a process of its own, as for a user: in one process, what one run leaves of the heap
+can cost the next one a third of its time. Kernels are compiled in long runs only, so this is
+measured both without and with them; what compiling takes is timed apart.
 """
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -22,7 +24,7 @@ from fairseq import options
 from fairseq_cli.generate import main as generate
 from workload import Workload
 
-from fairseq_pdd.core import EnsembleStatistics, _compile, dirichlet_measures
+from fairseq_pdd.core import _compile, dirichlet_measures, sequence_ensemble_measures
 
 PLAIN, OURS = "translation", "distill_translation"
 COMPILED = f"{OURS}, compiled"
@@ -40,7 +42,11 @@ def parse_args() -> argparse.Namespace:
         "--large-sentences", type=int, default=24, help="to translate with the larger model"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=128, help="sentences; the default is fairseq's examples'"
+        "--batch-size",
+        type=int,
+        nargs="+",
+        default=[128, 400],
+        help="sentences: 128 are those of fairseq's examples, 400 fit its default of 12,000 tokens",
     )
     parser.add_argument("--beam", type=int, default=5, help="of the search")
     parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
@@ -58,16 +64,18 @@ class Model(NamedTuple):
     size: workload.Size
     data: Path
     path: str
+    sentences: int
 
 
 def make_models(folder: Path, args: argparse.Namespace, *sizes: workload.Size) -> List[Model]:
     """An untrained Prior Network and ensemble, and a larger Prior Network."""
     small = make_workload(folder / "small", sizes[0], args.members, args.sentences)
     large = make_workload(folder / "large", sizes[1], 1, args.large_sentences)
+    ensemble, many, few = ":".join(small.teachers), args.sentences, args.large_sentences
     return [
-        Model("Prior Network", small.size, small.data, make_student(small)),
-        Model(f"ensemble of {args.members}", small.size, small.data, ":".join(small.teachers)),
-        Model("Prior Network, large", large.size, large.data, make_student(large)),
+        Model("Prior Network", small.size, small.data, make_student(small), many),
+        Model(f"ensemble of {args.members}", small.size, small.data, ensemble, many),
+        Model("Prior Network, large", large.size, large.data, make_student(large), few),
     ]
 
 
@@ -88,15 +96,12 @@ def make_student(work: Workload) -> str:
     return path
 
 
-def compile_kernels(classes: int) -> float:
+def compile_kernels(classes: int, members: int) -> float:
     """Seconds to compile what scores tokens."""
     measuring.compile_at_once()
     start, logits = measuring.clock(), torch.randn(4, classes)
     dirichlet_measures(logits)
-    for weights in (None, torch.zeros(4)):
-        ensemble = EnsembleStatistics()
-        ensemble.update(logits.log_softmax(-1), weights)
-        ensemble.measures()
+    sequence_ensemble_measures([logits.log_softmax(-1)] * members, torch.zeros(members, 4))
     return measuring.clock() - start
 
 
@@ -104,7 +109,7 @@ def run(model: Model, case: str, results: str, threads: int, args: List[Any]) ->
     """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
     torch.set_num_threads(threads)
     # in each case: what a process loads and allocates at the first use is no part of one of them
-    compile_kernels(model.size.classes)
+    compile_kernels(model.size.classes, model.path.count(":") + 1)
     os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
     task = PLAIN if case == PLAIN else OURS
     argv = [
@@ -129,29 +134,29 @@ def main() -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd"])
     pool = processes.Pool(1, maxtasksperchild=1)  # a new process for each call
-    compiling = pool.apply(compile_kernels, (size.classes,))
+    compiling = pool.apply(compile_kernels, (size.classes, args.members))
     measuring.say(f"compiled in {compiling:.1f} s")
     torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in make_models(Path(folder), args, size, large):
-            for nbest in args.nbest:
-                options_ = [
-                    "--batch-size", args.batch_size, "--beam", args.beam, "--nbest", nbest
-                ]  # fmt: skip
+            # batches of more sentences than there are would be the same once more
+            sizes = sorted({min(batch, model.sentences) for batch in args.batch_size})
+            for batch, nbest in itertools.product(sizes, args.nbest):
+                options_ = ["--batch-size", batch, "--beam", args.beam, "--nbest", nbest]
                 seconds: Dict[str, List[float]] = {PLAIN: [], OURS: [], COMPILED: []}
                 # in turns, so what else the machine does hits them alike
                 for _ in range(args.repeats):
                     for case, of_case in seconds.items():
                         call = (model, case, f"{folder}/out", args.threads, options_)
                         of_case.append(pool.apply(run, call))
-                rows.append(row(model.name, nbest, seconds))
+                rows.append(row(model.name, batch, nbest, seconds))
                 measuring.say(" | ".join(rows[-1]))
-    headers = ["model", "n-best", "plain", "with uncertainty", "ratio", "ratio, compiled"]
+    headers = ["model", "batch", "n-best", "plain", "with uncertainty", "ratio", "ratio, compiled"]
     print(
         f"""## fairseq-generate with and without uncertainty
 
-Beam {args.beam}, batches of {args.batch_size}, {args.threads} threads, sentences of 5 to 25 tokens:
+Beam {args.beam}, {args.threads} threads, sentences of 5 to 25 tokens:
 {args.sentences} of {size.classes:,} types by Transformers of {size.layers} + {size.layers} layers,
 dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} types,
 {large.layers} + {large.layers} layers, dimension {large.dim}. Each turn is a new process, whose
@@ -166,11 +171,12 @@ compiles them once {_MIN_ELEMENTS:,} logits were read
     )
 
 
-def row(model: str, nbest: int, seconds: Dict[str, List[float]]) -> List[str]:
+def row(model: str, batch: int, nbest: int, seconds: Dict[str, List[float]]) -> List[str]:
     """A row of the table."""
     plain, ours = seconds[PLAIN], seconds[OURS]
     return [
         model,
+        str(batch),
         str(nbest),
         f"{statistics.median(plain):.2f} s",
         f"{statistics.median(ours):.2f} s",
