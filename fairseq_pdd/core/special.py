@@ -30,7 +30,6 @@ _STRIDES = {torch.float32: 1, torch.float64: 3}
 _SHIFTS = {dtype: _STRIDE * strides for dtype, strides in _STRIDES.items()}
 _TERMS = {torch.float32: 4, torch.float64: 7}
 # of the polynomials of ``digamma_information``; one more would not change the last digit
-_RATIO_DEGREE = 4
 _SLOPE_DEGREES = {torch.float32: 3, torch.float64: 12}
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B_2, B_4, ..., B_14
 _DIGAMMA = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
@@ -290,45 +289,15 @@ def _digamma_next(x: Tensor) -> Tensor:
     return _polynomial(numerator, x).div_(_polynomial(denominator, x))
 
 
-def _nodes(count: int) -> Tensor:
-    """Chebyshev's nodes of [0, 1]; on the CPU, whatever the default device is."""
-    orders = torch.arange(count, dtype=torch.float64, device="cpu")
-    return (1 - ((orders + 0.5) * (math.pi / count)).cos()) / 2
-
-
-def _powers(x: Tensor, degree: int) -> Tensor:
-    orders = torch.arange(degree + 1, dtype=torch.float64, device="cpu")
-    return x.unsqueeze(-1) ** orders
-
-
 def _interpolate(
     function: Callable[[Tensor], Tensor], length: float, degree: int
 ) -> Sequence[float]:
-    """Coefficients of the polynomial that is ``function`` at nodes of ``[0, length]``."""
-    x = _nodes(degree + 1)
-    scaled = torch.linalg.solve(_powers(x, degree), function(x * length)).tolist()
+    """Coefficients of the polynomial that is ``function`` at Chebyshev's nodes of [0, length]."""
+    # on the CPU, whatever the default device is
+    orders = torch.arange(degree + 1, dtype=torch.float64, device="cpu")
+    x = (1 - ((orders + 0.5) * (math.pi / (degree + 1))).cos()) / 2
+    scaled = torch.linalg.solve(x.unsqueeze(1) ** orders, function(x * length)).tolist()
     return [c / length**i for i, c in enumerate(scaled)]
-
-
-def _fit_ratio(
-    function: Callable[[Tensor], Tensor], length: float, degree: int
-) -> Tuple[Sequence[float], Sequence[float]]:
-    """Coefficients of two polynomials whose ratio is closest to ``function`` at nodes of
-    ``[0, length]``, in least squares; the second one begins with ``x^degree``.
-    """
-    x = _nodes(16 * degree)
-    powers, y = _powers(x, degree), function(x * length).unsqueeze(1)
-    weights = torch.ones_like(y)
-    for _ in range(3):
-        # numerator = y · denominator is linear; its errors are to count divided by the latter
-        unknown = torch.cat((powers, -y * powers[:, :-1]), dim=1) * weights
-        known = y * powers[:, -1:] * weights
-        solution = torch.linalg.lstsq(unknown, known, driver="gelsd").solution.squeeze(1)
-        numerator, rest = solution.split([degree + 1, degree])
-        denominator = torch.cat((rest, torch.ones_like(rest[:1])))
-        weights = (powers @ denominator).abs().reciprocal().unsqueeze(1)
-    scales = length ** torch.arange(degree, -1, -1, dtype=torch.float64, device="cpu")
-    return (numerator * scales).tolist(), (denominator * scales).tolist()
 
 
 def _slope(n: int, gap: Tensor) -> Tensor:
@@ -336,8 +305,16 @@ def _slope(n: int, gap: Tensor) -> Tensor:
     return (w_n * _series(_DIGAMMA, w_n) - w * _series(_DIGAMMA, w)) / gap
 
 
-_DIGAMMA_RATIO = _fit_ratio(lambda x: digamma(x + 1), _SHIFTS[torch.float32], _RATIO_DEGREE)
-"""Whose ratio is ψ(x + 1) on [0, n] for float32, to 1e-8."""
+# From least squares at 64 of Chebyshev's nodes, which an import had better not do: LAPACK starts
+# threads for them, and who then forks, as loaders of data do, can hang.
+_DIGAMMA_RATIO = (
+    (
+        -277.90937479161823, 337.83067839549767, 513.9226530725543, 124.06425321149223,
+        5.10546733623845,
+    ),
+    (481.4654133929655, 786.7905272179394, 349.1804354942772, 44.3822435748235, 1.0),
+)  # fmt: skip
+"""Coefficients of two polynomials whose ratio is ψ(x + 1) on [0, 4], for float32, to 1e-8."""
 _SLOPE = {
     dtype: _interpolate(functools.partial(_slope, n), 1 / n, _SLOPE_DEGREES[dtype])
     for dtype, n in _SHIFTS.items()

@@ -1,6 +1,9 @@
 """The special functions, each on its own, against 60-digit arithmetic."""
 
 import math
+import os
+import subprocess
+import sys
 
 import mpmath as mp
 import pytest
@@ -131,3 +134,13 @@ def test_infinite_arguments_have_their_limits():
     assert float(special.entropy_term(special.shift(infinite), torch.tensor(1e4))) == pytest.approx(
         5001.4189385
     )
+
+
+def test_import_starts_no_threads():
+    """A process that has some and forks, as loaders of data do, can hang in the child."""
+    script = (
+        "import os, torch, fairseq; before = len(os.listdir('/proc/self/task')); "
+        "import fairseq_pdd; assert len(os.listdir('/proc/self/task')) == before"
+    )
+    threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, **threads})
