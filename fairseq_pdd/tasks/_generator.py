@@ -85,11 +85,7 @@ class _Call(NamedTuple):
         """Whether ``logits`` are the last position of its output, which nothing has changed but
         the search when it divided by the temperature.
         """
-        return (
-            self.output.dim() == 3
-            and self.output[:, -1:].is_set_to(logits)
-            and self.output._version == self.version + 1
-        )
+        return self.output[:, -1:].is_set_to(logits) and self.output._version == self.version + 1
 
 
 class _Overheard(torch.nn.Module):
@@ -134,11 +130,14 @@ class _Overheard(torch.nn.Module):
                 handle.remove()
 
     def _take_note(self, layer: torch.nn.Module, inputs: Tuple[Tensor], output: Tensor) -> None:
-        features = inputs[0][:, -1] if inputs[0].dim() == 3 else inputs[0]
+        self._call = None
+        if output.dim() != 3:
+            return
+        features, memory = inputs[0][:, -1], self._features
         # copied to memory of our own: were the search's kept, its heap would not be as without us
-        if self._features is None or len(self._features) < len(features):
-            self._features = torch.empty_like(features)
-        copy = self._features[: len(features)].copy_(features)
+        if memory is None or len(memory) < len(features) or memory[0].shape != features[0].shape:
+            memory = self._features = torch.empty_like(features)
+        copy = memory[: len(features)].copy_(features)
         self._call = _Call(layer, copy, output, output._version)
 
     def get_normalized_probs(

@@ -204,6 +204,21 @@ def test_a_last_step_that_is_no_layer(models, dictionary, sample, last, ahead):
     assert_same(scorer.score(sample, outputs, None, record), scorer.score(sample, outputs))
 
 
+def test_another_layer_of_as_many_outputs(models, dictionary, sample):
+    """Of other features, asked before the one that makes the logits."""
+    model = copy.deepcopy(models["lstm"])
+    told, classes = model.decoder.forward, len(dictionary)
+    model.decoder.other = torch.nn.Linear(3, classes)
+
+    def forward(tokens, *args, **kwargs):
+        model.decoder.other(torch.zeros(len(tokens), 1, 3))
+        return told(tokens, *args, **kwargs)
+
+    model.decoder.forward = forward
+    scorer, outputs, record = follow([model], 0.0, dictionary, sample)
+    assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
+
+
 def test_models_are_left_as_they_were(models, dictionary, sample):
     model = models["lstm"]
     follow([model], None, dictionary, sample)
