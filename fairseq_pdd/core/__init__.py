@@ -14,7 +14,12 @@ Gales, "Scaling Ensemble Distribution Distillation to Many Classes with Proxy Ta
 """
 
 from .dirichlet_nll import dirichlet_nll
-from .ensemble import EnsembleStatistics, ensemble_measures, sequence_ensemble_measures
+from .ensemble import (
+    EnsembleStatistics,
+    ensemble_measures,
+    log_mean_probs,
+    sequence_ensemble_measures,
+)
 from .forward_kl import forward_kl_proxy_dirichlet
 from .mean_kl import mean_kl
 from .measures import (
@@ -40,6 +45,7 @@ __all__ = [
     "ensemble_measures",
     "expected_log_probs",
     "forward_kl_proxy_dirichlet",
+    "log_mean_probs",
     "mean_kl",
     "measures_of_sums",
     "reverse_kl_proxy_dirichlet",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._checks import check_logits
 from ._compile import PATIENCE_FOR_MEASURES
-from ._rowwise import compute_dtype, row_function
+from ._rowwise import compute_dtype, row_chunks, row_function
 from .measures import UncertaintyMeasures
 from .special import exp
 
@@ -138,6 +138,14 @@ class EnsembleStatistics:
         return total / self.num_members
 
 
+def _check_members(log_probs: Sequence[Tensor]) -> None:
+    if not log_probs:
+        raise ValueError("an ensemble needs members, log_probs are empty")
+    check_logits(log_probs[0], "log_probs")
+    for m, member in enumerate(log_probs):
+        _check_member(m, member, log_probs[0])
+
+
 def _check_member(number: int, log_probs: Tensor, before: Tensor) -> None:
     if log_probs.shape != before.shape:
         raise ValueError(
@@ -217,6 +225,32 @@ def _of_members(first: Tensor, weights: Optional[Tensor], *others: Tensor) -> Tu
     return (*unweighted, total, (entropy * weights).sum(-1), rmi)
 
 
+@torch.no_grad()
+def log_mean_probs(log_probs: Sequence[Tensor]) -> Tensor:
+    """Logarithm of the ensemble mean, ``ln π̂`` (Eq. 3).
+
+    Of a chunk of rows all members are read while they are in the cache: to stack them all, as is
+    done for a logsumexp of the whole, takes some times as long.
+
+    Args:
+        log_probs: of each of M members normalised log-probabilities ``[..., K]``; ``-inf`` is a
+            zero.
+
+    Returns:
+        ``[..., K]``, float32 (float64 for float64 members).
+
+    Raises:
+        ValueError: not floating, no members, fewer than two classes, or shapes that differ.
+    """
+    _check_members(log_probs)
+    members = [member.detach().reshape(-1, member.shape[-1]) for member in log_probs]
+    result = torch.empty_like(members[0], dtype=compute_dtype(members[0]))
+    for rows in row_chunks(result):
+        sums = torch.stack([member[rows] for member in members]).to(result.dtype).logsumexp(0)
+        torch.sub(sums, math.log(len(members)), out=result[rows])
+    return result.view(log_probs[0].shape)
+
+
 def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:
     """Measures of an ensemble whose members' log-probabilities stand in one tensor.
 
@@ -282,11 +316,7 @@ def sequence_ensemble_measures(
     Raises:
         ValueError: not floating, no members, fewer than two classes, or shapes that differ.
     """
-    if not log_probs:
-        raise ValueError("an ensemble needs members, log_probs are empty")
-    check_logits(log_probs[0], "log_probs")
-    for m, member in enumerate(log_probs):
-        _check_member(m, member, log_probs[0])
+    _check_members(log_probs)
     lead, k = log_probs[0].shape[:-1], log_probs[0].shape[-1]
     weights = None
     if log_weights is not None:

@@ -2,7 +2,7 @@
 
 import os
 from types import TracebackType
-from typing import Any, Dict, List, Optional, TextIO, Type
+from typing import Any, BinaryIO, Dict, List, Optional, Type
 
 import numpy as np
 import orjson
@@ -10,6 +10,7 @@ import orjson
 from ..errors import UsageError
 
 PARTIAL_SUFFIX = ".partial"
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
 def make_record(
@@ -46,30 +47,33 @@ def make_record(
     }
 
 
-def dumps(record: Dict[str, Any]) -> str:
-    """Serialise a record on one line; numbers have the digits that tell them in float32.
+def dumps(record: Dict[str, Any]) -> bytes:
+    """Serialise a record on a line; numbers have the digits that tell them in float32.
 
     JSON has no infinity, which becomes ``null``: EPKL exceeds float32 where a Dirichlet has
     hardly any evidence.
     """
-    return orjson.dumps(_in_float32(record), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return orjson.dumps(_in_float32(record), option=_OPTIONS)
 
 
-def _in_float32(value: Any) -> Any:
-    if isinstance(value, float):
-        return np.float32(value)
-    if isinstance(value, dict):
-        return {key: _in_float32(item) for key, item in value.items()}
-    return value
+def _in_float32(record: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        key: np.float32(value)
+        if isinstance(value, float)
+        else _in_float32(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in record.items()
+    }
 
 
-def _open(path: str, file: str) -> TextIO:
+def _open(path: str, file: str) -> BinaryIO:
     """Open ``file``, which is or becomes ``path``."""
     if os.path.isdir(path):
         raise UsageError(f"cannot write {path}: it is a folder; give a file in it")
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return open(file, "w", encoding="utf-8")
+        return open(file, "wb")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error}") from error
 
@@ -90,7 +94,7 @@ class JsonLinesWriter:
 
     def write(self, record: Dict[str, Any]) -> None:
         """Append one record."""
-        self._stream.write(dumps(record) + "\n")
+        self._stream.write(dumps(record))
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -127,7 +131,7 @@ class StreamWriter:
 
     def write(self, record: Dict[str, Any]) -> None:
         """Append one record, for others to read."""
-        self._stream.write(dumps(record) + "\n")
+        self._stream.write(dumps(record))
         self._stream.flush()
 
     def close(self) -> None:
@@ -140,7 +144,7 @@ class StdoutWriter:
 
     def write(self, record: Dict[str, Any]) -> None:
         """Print one record."""
-        print(f"U-{record['id']}\t{dumps(record)}", flush=True)
+        print(f"U-{record['id']}\t{dumps(record).decode()}", end="", flush=True)
 
     def close(self) -> None:
         """Do nothing: every line is out already."""

@@ -1,9 +1,11 @@
 """What a search decoded, kept so that its outputs need no decoding once more."""
 
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .passes import Heads, Output, Pass, last_of
 from .readings import Reader, choose
@@ -151,12 +153,18 @@ class SearchRecord:
         self._features: List[_Table] = []
         self._ahead: Optional[_Ahead] = None
 
-    def reorder(self, order: Tensor) -> None:
-        """Take note of which rows go on, ``[n]``; at first of the sources that rows are of."""
-        if self._sources is None:
+    def reorder(self, order: Tensor) -> bool:
+        """Take note of which rows go on, ``[n]``; at first of the sources that rows are of.
+
+        Returns:
+            Whether any row is of another source now.
+        """
+        before = self._sources
+        if before is None:
             self._sources, self._parents = order, torch.zeros_like(order)
-        else:
-            self._sources, self._parents = self._sources[order], order
+            return True
+        self._sources, self._parents = before[order], order
+        return not torch.equal(self._sources, before)
 
     def begin_step(self, tokens: Tensor) -> None:
         """Take note of the prefixes that the models are given, ``[n, L]``."""
@@ -223,38 +231,31 @@ class SearchRecord:
 
     def _find(self, outputs: Sequence[Output]) -> Dict[int, List[int]]:
         """By number of the output, of those that the search came by, the row of the prefix before
-        each token; rows are counted through all steps.
+        each token; rows are counted through all steps, and where several hold the same prefix, the
+        first one stands for it.
         """
-        first_rows, children = self._prefix_tree()
-        paths = {}
-        for i, (source, target) in enumerate(outputs):
-            tokens = target.tolist()
-            path = [first_rows.get(source, _NOWHERE)]
-            for token in tokens[:-1]:
-                path.append(children.get((path[-1], token), _NOWHERE))
-            if tokens[-1] == self._eos and path[-1] != _NOWHERE:
-                paths[i] = path
-        return paths
-
-    def _prefix_tree(self) -> Tuple[Dict[int, int], Dict[Tuple[int, int], int]]:
-        """Rows, numbered through all steps: of the empty prefix by source, and of what continues
-        a row by a token. Where rows hold the same prefix, the first one stands for it.
-        """
-        first_rows: Dict[int, int] = {}
-        children: Dict[Tuple[int, int], int] = {}
-        before: List[int] = []
-        start = 0
-        for step, rows in enumerate(self._rows):
-            now = []
-            for number, (source, parent, token) in enumerate(
-                zip(*(part.tolist() for part in rows)), start
-            ):
-                if step == 0:
-                    now.append(first_rows.setdefault(source, number))
-                else:
-                    now.append(children.setdefault((before[parent], token), number))
-            before, start = now, start + len(now)
-        return first_rows, children
+        targets = [target for _, target in outputs]
+        tokens = pad_sequence(targets, batch_first=True).cpu().numpy()
+        steps = [tuple(part.cpu().numpy() for part in rows) for rows in self._rows]
+        classes = 1 + max(tokens.max(), *(last.max() for _, _, last in steps))
+        paths = np.full_like(tokens, _NOWHERE)
+        before, start = np.empty(0, dtype=np.int64), 0
+        for step, (sources, parents, last) in enumerate(steps[: tokens.shape[1]]):
+            # a prefix, as one number: where it began, or what it continues and by which token
+            if step == 0:
+                rows, wanted = sources, np.array([source for source, _ in outputs])
+            else:
+                rows = before[parents] * classes + last
+                wanted = paths[:, step - 1] * classes + tokens[:, step - 1]
+            prefixes, first, prefix = np.unique(rows, return_index=True, return_inverse=True)
+            place = prefixes.searchsorted(wanted).clip(max=len(prefixes) - 1)
+            paths[:, step] = np.where(prefixes[place] == wanted, start + first[place], _NOWHERE)
+            before, start = start + first[prefix], start + len(rows)
+        return {
+            i: path[: len(target)].tolist()
+            for i, (path, target) in enumerate(zip(paths, targets))
+            if path[len(target) - 1] != _NOWHERE and tokens[i, len(target) - 1] == self._eos
+        }
 
 
 def _groups(paths: Dict[int, List[int]], max_rows: int) -> Iterator[List[int]]:

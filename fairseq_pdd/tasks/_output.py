@@ -65,23 +65,24 @@ class UncertaintyOutput:
         for i, (sample_id, hypos) in enumerate(zip(sample["id"].tolist(), hypotheses)):
             source = reference = None
             if self.source_dictionary is not None and sources is not None:
-                source = self._text(self.source_dictionary, sources[i].tolist())
+                dictionary, tokens = self.source_dictionary, sources[i].tolist()
+                source = self._text(dictionary, tokens, _symbols(dictionary, tokens))
             if targets is not None:
-                unknown = self.target_dictionary.unk_string(escape=True)
-                reference = self._text(
-                    self.target_dictionary, targets[i].tolist(), strip, unknown=unknown
-                )
+                dictionary, tokens = self.target_dictionary, targets[i].tolist()
+                symbols = _symbols(dictionary, tokens, dictionary.unk_string(escape=True))
+                reference = self._text(dictionary, tokens, symbols, strip)
             utterance = None if self.utterances is None else self.utterances[sample_id]
             for rank, hypo in enumerate(hypos):
-                tokens = hypo["tokens"].tolist()
+                dictionary, tokens = self.target_dictionary, hypo["tokens"].tolist()
+                symbols = _symbols(dictionary, tokens)
                 self._writer.write(
                     make_record(
                         sample_id=sample_id,
                         rank=rank,
                         source=source,
                         reference=reference,
-                        hypothesis=self._text(self.target_dictionary, tokens, strip),
-                        tokens=[self.target_dictionary[t] for t in tokens],
+                        hypothesis=self._text(dictionary, tokens, symbols, strip),
+                        tokens=symbols,
                         scores=hypo["uncertainty"],
                         utterance=utterance,
                     )
@@ -99,19 +100,27 @@ class UncertaintyOutput:
         self,
         dictionary: Dictionary,
         tokens: List[int],
+        symbols: List[str],
         strip: Iterable[int] = (),
-        unknown: Optional[str] = None,
     ) -> str:
         """What ``dictionary.string`` gives, which asks of each token whether it is a tensor."""
         left_out = {dictionary.bos(), dictionary.eos(), dictionary.pad(), *strip}
-        symbols = [dictionary[token] for token in tokens if token not in left_out]
-        if unknown is not None:
-            symbols = [unknown if symbol == dictionary.unk_word else symbol for symbol in symbols]
-        text: str = post_process(" ".join(symbols), self.post_process)
+        kept = (symbol for symbol, token in zip(symbols, tokens) if token not in left_out)
+        text: str = post_process(" ".join(kept), self.post_process)
         for name in ("bpe", "tokenizer"):
             if self.decoders.get(name) is not None:
                 text = self.decoders[name].decode(text)
         return text
+
+
+def _symbols(
+    dictionary: Dictionary, tokens: Iterable[int], unknown: Optional[str] = None
+) -> List[str]:
+    """Symbols of ``tokens``, with ``unknown`` in place of that of unknown ones."""
+    symbols = [dictionary[token] for token in tokens]
+    if unknown is None:
+        return symbols
+    return [unknown if symbol == dictionary.unk_word else symbol for symbol in symbols]
 
 
 class LineNumbers:

@@ -45,21 +45,23 @@ def ahead(request, monkeypatch):
     return request.param
 
 
+def run_search(ensemble, symbols, sample, search_strategy=None, **options):
+    """Hypotheses of each sentence."""
+    torch.manual_seed(3)
+    settings = {"beam_size": BEAM, "max_len_b": 9, **options}
+    strategy = search_strategy and search_strategy(symbols)
+    generator = SequenceGenerator(ensemble, symbols, search_strategy=strategy, **settings)
+    return generator.forward(sample)
+
+
 def follow(members, offset, symbols, sample, share=1.0, **options):
     """Search, and its outputs, scorer and record."""
-    torch.manual_seed(3)
-    scorer = HypothesisScorer(members, PAD, EOS, offset)
-    strategy = options.pop("search_strategy", None)
-    settings = {"beam_size": BEAM, "max_len_b": 9, **options}
-    ensemble = RecordedEnsemble(members)
-    generator = SequenceGenerator(
-        ensemble, symbols, search_strategy=strategy and strategy(symbols), **settings
-    )
+    scorer, ensemble = HypothesisScorer(members, PAD, EOS, offset), RecordedEnsemble(members)
     ensemble.record = scorer.search_record(share)
-    outputs = [[hypo["tokens"] for hypo in hypos] for hypos in generator.forward(sample)]
+    found = run_search(ensemble, symbols, sample, **options)
     encoder_outs, record = ensemble.take()
     assert len(encoder_outs) == len(members)
-    return scorer, outputs, record
+    return scorer, [[hypo["tokens"] for hypo in hypos] for hypos in found], record
 
 
 def columns(values):
@@ -231,11 +233,27 @@ def test_no_search_was_followed(models, sample, hypotheses):
     assert_same(scorer.score(sample, hypotheses, None, record), scorer.score(sample, hypotheses))
 
 
-def test_search_is_as_without_a_record(models, dictionary, sample, ahead):
-    members = [models["lstm"]]
-    plain = SequenceGenerator(members, dictionary, beam_size=BEAM, max_len_b=9, min_len=3)
-    expected = plain.forward(sample)
-    for offset in (0.0, None):
-        _, outputs, _ = follow(members, offset, dictionary, sample, min_len=3)
-        for ours, hypos in zip(outputs, expected):
-            assert [t.tolist() for t in ours] == [h["tokens"].tolist() for h in hypos]
+@pytest.mark.parametrize("strategy", SEARCHES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_search_is_fairseqs_to_the_last_bit(
+    talkers, dictionary, sample, kind, strategy, is_followed, ahead
+):
+    names, offset = KINDS[kind]
+    members = [talkers[name] for name in names]
+    ensemble = RecordedEnsemble(members)
+    if is_followed:
+        ensemble.record = HypothesisScorer(members, PAD, EOS, offset).search_record(1.0)
+    ours, expected = (
+        [
+            hypo
+            for hypos in run_search(each, dictionary, sample, **SEARCHES[strategy])
+            for hypo in hypos
+        ]
+        for each in (ensemble, members)
+    )
+    assert len(ours) == len(expected) > 0
+    for mine, theirs in zip(ours, expected):
+        for name in ("tokens", "positional_scores", "attention"):
+            assert (mine[name] is None) == (theirs[name] is None), name
+            assert mine[name] is None or torch.equal(mine[name], theirs[name]), name
