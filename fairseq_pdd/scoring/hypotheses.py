@@ -1,6 +1,6 @@
 """Token- and sequence-level measures of hypotheses, as searched or decoded teacher-forced."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UsageError
 from .forced import TeacherForcing
-from .passes import Output, Pass, last_of
+from .passes import Output, Pass, Reading
 from .readings import (
     JOINT,
     MEASURES,
@@ -107,14 +107,18 @@ class HypothesisScorer:
         outputs = [(b, tokens) for b, row in enumerate(hypotheses) for tokens in row]
         scored: Dict[int, Any] = {}
         if outputs and search is not None:
-            scored = self._read(search.passes(outputs), outputs)
+            at_once = search.reading(outputs)
+            scored = self._records(
+                self._read_all(search.passes(outputs), outputs) if at_once is None else [at_once],
+                outputs,
+            )
         missing = [i for i in range(len(outputs)) if i not in scored]
         if missing:
             if encoder_outs is None:
                 encoder_outs = [self._encode(model, sample) for model in self.models]
             forced = TeacherForcing(self.models, encoder_outs, self.pad, self.eos)
             passes = forced.passes(outputs, missing, self._max_rows(outputs[0][1].device))
-            scored.update(self._read(passes, outputs))
+            scored.update(self._records(self._read_all(passes, outputs), outputs))
         results = (scored[i] for i in range(len(outputs)))
         return [[next(results) for _ in row] for row in hypotheses]
 
@@ -137,45 +141,39 @@ class HypothesisScorer:
         classes = len(self.models[0].decoder.dictionary)
         return max(1, max_elements * _MAX_TENSORS // (tensors * classes))
 
-    def _read(self, passes: Iterable[Pass], outputs: Sequence[Output]) -> Dict[int, Any]:
-        """Scores of what is in ``passes``."""
-        order: List[int] = []
-        lengths: List[int] = []
-        parts = []
-        for each in passes:
-            targets = [outputs[i][1] for i in each.outputs]
-            order += each.outputs
-            lengths += map(len, targets)
-            parts.append(self._read_pass(each, targets))
+    def _read(self, each: Pass, targets: Sequence[Tensor]) -> Reading:
+        rows = each.rows
+        said = [
+            self._reader.said(model, net_output)
+            for model, net_output in zip(self.models, each.net_outputs)
+        ]
+        chosen = choose(said, rows, torch.cat(list(targets)))
+        prefixes = chosen.new_zeros(len(said), len(said[0]))
+        if self._reader.weighs_members:
+            lengths = torch.tensor([len(tokens) for tokens in targets], device=rows.device)
+            # rows that tokens share have the same before them
+            prefixes.scatter_(1, rows.expand_as(chosen), _before(chosen, lengths))
+        return Reading(each.outputs, self._reader.read(said, prefixes)[:, rows], chosen)
+
+    def _read_all(self, passes: Iterable[Pass], outputs: Sequence[Output]) -> List[Reading]:
+        return [self._read(each, [outputs[i][1] for i in each.outputs]) for each in passes]
+
+    def _records(self, readings: Sequence[Reading], outputs: Sequence[Output]) -> Dict[int, Any]:
+        """Scores of the outputs in ``readings``."""
+        order = [i for each in readings for i in each.outputs]
         if not order:
             return {}
-        context, chosen = (torch.cat(tensors, dim=-1) for tensors in zip(*parts))
+        context = torch.cat([each.context for each in readings], dim=-1)
+        chosen = torch.cat([each.chosen for each in readings], dim=-1)
         # one transfer from the device for all values
         values = self._reader.values(context, chosen).cpu().numpy()
-        sizes = np.array(lengths)
+        sizes = np.array([len(outputs[i][1]) for i in order])
         ends = sizes.cumsum()
         sums = np.add.reduceat(values, ends - sizes, axis=-1, dtype=np.float64)
         means = (sums / sizes).transpose(2, 0, 1).tolist()
         log_probs = (-sums[:, TOKEN_FIELDS.index("score")]).T.tolist()
         tokens = np.split(values, ends[:-1], axis=-1)
         return dict(zip(order, map(self._record, log_probs, means, tokens)))
-
-    def _read_pass(self, each: Pass, targets: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        """Context and what models said of all tokens, ``[C, N]`` and ``[M, N]``."""
-        reader, rows, heads = self._reader, each.rows, each.heads
-        said = [reader.said(model, out) for model, out in zip(self.models, each.net_outputs)]
-        lengths = torch.tensor([len(tokens) for tokens in targets], device=rows.device)
-        if heads is None:
-            chosen = choose(said, rows, torch.cat(list(targets)))
-            prefixes = chosen.new_zeros(len(said), len(said[0]))
-            if reader.weighs_members:
-                # rows that tokens share have the same before them
-                prefixes.scatter_(1, rows.expand_as(chosen), _before(chosen, lengths))
-            return reader.read(said, prefixes)[:, rows], chosen
-        is_last = last_of(lengths)
-        chosen = choose(said, rows, torch.cat(list(targets))[is_last])
-        context = reader.read(said, heads.prefixes)[:, rows]
-        return _join(heads.context, context, is_last), _join(heads.chosen, chosen, is_last)
 
     def _record(
         self, log_probs: List[float], means: List[List[float]], tokens: np.ndarray
@@ -203,10 +201,3 @@ def _before(log_probs: Tensor, lengths: Tensor) -> Tensor:
     padded = pad_sequence(log_probs.t().split(lengths.tolist()), batch_first=True)
     before = F.pad(padded.cumsum(1), (0, 0, 1, -1))
     return before[torch.arange(before.size(1), device=lengths.device) < lengths.unsqueeze(1)].t()
-
-
-def _join(heads: Tensor, lasts: Tensor, is_last: Tensor) -> Tensor:
-    """Put the columns of all tokens but the last ones and of these in order, ``[C, N]``."""
-    joined = heads.new_empty(len(heads), len(is_last))
-    joined[:, ~is_last], joined[:, is_last] = heads, lasts
-    return joined

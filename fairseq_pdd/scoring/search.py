@@ -1,21 +1,20 @@
 """What a search decoded, kept so that its outputs need no decoding once more."""
 
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .passes import Heads, Output, Pass, last_of
+from .passes import Output, Pass, Reading
 from .readings import Reader, choose
 
 _NOWHERE = -1
 
 # Of all models together, and by the share of the beam that is scored: about where, on a CPU, to run
-# the last layer once more for what is returned costs as much as to read twice to four times as many
-# prefixes ahead.
-_AHEAD_FROM_FEATURES = 256
+# the last layer once more for what is returned costs as much as to read twice as many prefixes.
+_AT_ONCE_FROM_FEATURES = 256
 
 
 class LastLayer(NamedTuple):
@@ -73,57 +72,52 @@ class _Table:
         return result
 
 
-class _Ahead:
-    """Reads the prefixes that the search goes on with, while it still holds what was said of them.
+class _AtOnce:
+    """Reads each prefix in its step of the search, while what was said of it is there.
 
     Args:
+        eos: end-of-sequence symbol, which ends each output.
         reader: of the models.
-        max_rows: how many prefixes are read at once, at most.
     """
 
-    def __init__(self, reader: Reader, max_rows: int) -> None:
-        self._reader, self._max_rows = reader, max_rows
+    def __init__(self, eos: int, reader: Reader) -> None:
+        self._eos, self._reader = eos, reader
         self._said: List[Tensor] = []
         self._versions: List[int] = []
-        self._prefixes: Optional[Tensor] = None
+        # what each model said of the rows' last tokens, and of all their tokens
+        self._chosen: Optional[Tensor] = None
+        self._prefixes = torch.empty(0)
         self._sizes: List[int] = []
-        # by row: of its last token the context and what was said, and what was of all its tokens
+        # by row: its context, ``chosen``, and what was said of its end
         self._table = _Table()
 
-    def hear(self, said: List[Tensor]) -> None:
-        """Take what was said in a step."""
+    def read(self, said: List[Tensor]) -> None:
+        """Read all rows of a step."""
         self._said, self._versions = said, [each._version for each in said]
-
-    def follow(self, parents: Tensor, tokens: Tensor) -> bool:
-        """Read the rows ``parents`` ``[n]``, which go on by ``tokens``; false where the search has
-        changed what was said.
-        """
-        said, self._said, prefixes = self._said, [], self._prefixes
-        if [each._version for each in said] != self._versions:
-            return False
-        if prefixes is None:
-            prefixes = said[0].new_zeros(len(said), len(said[0]), dtype=torch.float64)
-        survivors, row = parents.unique(return_inverse=True)
-        read = [
-            self._reader.read([each[part] for each in said], prefixes[:, part])
-            for part in survivors.split(self._max_rows)
-        ]
-        context, chosen = torch.cat(read, dim=-1)[:, row], choose(said, parents, tokens)
-        if self._prefixes is None:
+        ends = torch.stack([each[:, self._eos] for each in said]).double()
+        if self._chosen is None:
             # the first rows have no token
-            self._add(context.new_zeros(len(context), len(said[0])), prefixes, prefixes)
-        self._prefixes = prefixes[:, parents] + chosen
-        self._add(context, chosen, self._prefixes)
-        return True
-
-    def _add(self, *columns: Tensor) -> None:
+            self._chosen = self._prefixes = torch.zeros_like(ends)
+        columns = (self._reader.read(said, self._prefixes), self._chosen, ends)
         self._sizes = list(map(len, columns))
         self._table.add(torch.cat(columns).t())
 
-    def heads(self, rows: Tensor, ends: Tensor) -> Heads:
-        """What was read of the last tokens of ``rows``, and of all tokens of rows ``ends``."""
-        context, chosen, _ = self._table[rows].t().split(self._sizes)
-        return Heads(context, chosen, self._table[ends].t().split(self._sizes)[-1])
+    def follow(self, parents: Tensor, tokens: Tensor) -> bool:
+        """Continue rows ``parents`` ``[n]`` by ``tokens``; false where the search has changed what
+        was said.
+        """
+        said, self._said = self._said, []
+        if [each._version for each in said] != self._versions:
+            return False
+        self._chosen = choose(said, parents, tokens)
+        self._prefixes = self._prefixes[:, parents] + self._chosen
+        return True
+
+    def look_up(self, rows: Tensor, is_last: Tensor) -> Tuple[Tensor, Tensor]:
+        """Context and what was said of the N tokens of outputs, by the rows before them."""
+        context, chosen, ends = self._table[rows].t().split(self._sizes)
+        # a token is the last one of the row after its own
+        return context, torch.where(is_last, ends, chosen.roll(-1, dims=1))
 
 
 class SearchRecord:
@@ -131,8 +125,8 @@ class SearchRecord:
 
     What a search returns, it has decoded. Of each prefix it came by the decoders' features are
     kept: they are to the logits as d to K, and less than a layer's keys and values in the
-    search's own incremental state. Where the last layer is large, tokens are read as the search
-    takes them, and it is run once more for the ends of outputs only.
+    search's own incremental state. Where the last layer is large, each prefix is read at once, and
+    it is not run again.
 
     Args:
         eos: end-of-sequence symbol, which ends each output.
@@ -151,7 +145,7 @@ class SearchRecord:
         # by model; None where one ends in something else than a layer
         self._layers: Optional[List[torch.nn.Module]] = []
         self._features: List[_Table] = []
-        self._ahead: Optional[_Ahead] = None
+        self._at_once: Optional[_AtOnce] = None
 
     def reorder(self, order: Tensor) -> bool:
         """Take note of which rows go on, ``[n]``; at first of the sources that rows are of.
@@ -172,37 +166,51 @@ class SearchRecord:
         assert self._parents is not None
         rows = _Rows(self._sources, self._parents, tokens[:, -1].clone())
         self._rows.append(rows)
-        if self._ahead is not None and not self._ahead.follow(rows.parents, rows.tokens):
-            self._ahead = None
+        if self._at_once is not None and not self._at_once.follow(rows.parents, rows.tokens):
+            self._at_once = None
 
     @property
     def takes(self) -> Optional[str]:
         """What else of a model than its last layer is wanted of this step."""
-        is_wanted = self._ahead is not None or len(self._rows) == 1
+        is_wanted = self._at_once is not None or len(self._rows) == 1
         return self._reader.takes if is_wanted else None
 
     def end_step(self, last_layers: Sequence[Optional[LastLayer]]) -> None:
         """Take what made each model's logits then; ``None`` where that is not known."""
         known = [each for each in last_layers if each is not None]
         if self._layers is None or len(known) < len(last_layers):
-            self._layers = self._ahead = None
+            self._layers = self._at_once = None
             return
         said = [each.said for each in known if each.said is not None]
         if len(self._rows) == 1:
             self._layers = [each.layer for each in known]
             self._features = [_Table() for _ in known]
-            if len(said) == len(known) and self._is_ahead_cheaper(known):
-                self._ahead = _Ahead(self._reader, self._max_rows(said[0].device))
+            if len(said) == len(known) and self._is_cheaper_at_once(known):
+                self._at_once = _AtOnce(self._eos, self._reader)
         for table, each in zip(self._features, known):
             table.add(each.features)
-        if self._ahead is not None:
-            self._ahead.hear(said)
+        if self._at_once is not None:
+            self._at_once.read(said)
 
-    def _is_ahead_cheaper(self, last_layers: Sequence[LastLayer]) -> bool:
+    def _is_cheaper_at_once(self, last_layers: Sequence[LastLayer]) -> bool:
         features = sum(each.features.size(1) for each in last_layers)
         # elsewhere a last layer costs less than reading, and steps should be short
         on_cpu = last_layers[0].features.device.type == "cpu"
-        return on_cpu and self._share * features >= _AHEAD_FROM_FEATURES
+        return on_cpu and self._share * features >= _AT_ONCE_FROM_FEATURES
+
+    def reading(self, outputs: Sequence[Output]) -> Optional[Reading]:
+        """What was read at once of those outputs that the search came by; ``None`` where nothing
+        was.
+        """
+        paths = {} if self._at_once is None else self._find(outputs)
+        if self._at_once is None or not paths:
+            return None
+        device = outputs[0][1].device
+        rows = torch.tensor([row for path in paths.values() for row in path], device=device)
+        lengths = torch.tensor([len(path) for path in paths.values()], device=device)
+        is_last = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        is_last[lengths.cumsum(0) - 1] = True
+        return Reading(list(paths), *self._at_once.look_up(rows, is_last))
 
     def passes(self, outputs: Sequence[Output]) -> Iterator[Pass]:
         """Make the logits once more of those outputs that the search came by, by passes of bounded
@@ -211,23 +219,14 @@ class SearchRecord:
         if not self._layers:
             return
         paths, device = self._find(outputs), outputs[0][1].device
-        ahead = self._ahead if len(self._rows) > 1 else None
-        made = paths if ahead is None else {i: path[-1:] for i, path in paths.items()}
-        for group in _groups(made, self._max_rows(device)):
-            path = torch.tensor([row for i in group for row in made[i]], device=device)
+        for group in _groups(paths, self._max_rows(device)):
+            path = torch.tensor([row for i in group for row in paths[i]], device=device)
             distinct, rows = path.unique(return_inverse=True)
             net_outputs = (
                 (layer(features[distinct]).unsqueeze(0),)
                 for layer, features in zip(self._layers, self._features)
             )
-            heads = None
-            if ahead is not None:
-                path = torch.tensor([row for i in group for row in paths[i]], device=device)
-                lengths = torch.tensor([len(paths[i]) for i in group], device=device)
-                # a token is the last one of the row after its own
-                is_first = last_of(lengths).roll(1)
-                heads = ahead.heads(path[~is_first], distinct)
-            yield Pass(group, rows, net_outputs, heads)
+            yield Pass(group, rows, net_outputs)
 
     def _find(self, outputs: Sequence[Output]) -> Dict[int, List[int]]:
         """By number of the output, of those that the search came by, the row of the prefix before

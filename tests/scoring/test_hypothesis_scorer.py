@@ -107,10 +107,10 @@ def test_passes_of_bounded_size_change_nothing(
     whole = scorer(models, names).score(sample, hypotheses)
     monkeypatch.setitem(module._MAX_ELEMENTS, "cpu", limit)
     passes = []
-    read = HypothesisScorer._read_pass
+    read = HypothesisScorer._read
     monkeypatch.setattr(
         HypothesisScorer,
-        "_read_pass",
+        "_read",
         lambda self, *args: passes.append(args) or read(self, *args),
     )
     split = scorer(models, names).score(sample, hypotheses)

@@ -37,11 +37,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["afterwards", "ahead"])
-def ahead(request, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["afterwards", "at once"])
+def at_once(request, monkeypatch):
     """When what is returned is read, whatever costs less."""
     features = 0 if request.param else math.inf
-    monkeypatch.setattr(following, "_AHEAD_FROM_FEATURES", features)
+    monkeypatch.setattr(following, "_AT_ONCE_FROM_FEATURES", features)
     return request.param
 
 
@@ -90,7 +90,9 @@ def assert_same(scored, expected):
 
 @pytest.mark.parametrize("strategy", SEARCHES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kind, strategy, ahead):
+def test_values_are_those_of_decoding_once_more(
+    talkers, dictionary, sample, kind, strategy, at_once
+):
     names, offset = KINDS[kind]
     scorer, outputs, record = follow(
         [talkers[name] for name in names], offset, dictionary, sample, **SEARCHES[strategy]
@@ -100,7 +102,7 @@ def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kin
     assert rows[-1] < rows[0] or strategy == "short" or kind in ("single", "shifted")
     # the search of a single ordinary model writes to its log-probabilities
     unchanged = strategy != "tempered" and not kind.startswith("single")
-    assert (record._ahead is not None) == (ahead and unchanged)
+    assert (record._at_once is not None) == (at_once and unchanged)
     # without an input nothing can be decoded
     assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
 
@@ -108,7 +110,7 @@ def test_values_are_those_of_decoding_once_more(talkers, dictionary, sample, kin
 @pytest.mark.parametrize("elements", [1, 100, 1 << 22])
 @pytest.mark.parametrize("kind", ["Prior Network", "mixed"])
 def test_size_of_a_pass_changes_nothing(
-    talkers, dictionary, sample, monkeypatch, kind, ahead, elements
+    talkers, dictionary, sample, monkeypatch, kind, at_once, elements
 ):
     monkeypatch.setitem(hypotheses_module._MAX_ELEMENTS, "cpu", elements)
     names, offset = KINDS[kind]
@@ -116,7 +118,7 @@ def test_size_of_a_pass_changes_nothing(
     assert_same(scorer.score({}, outputs, None, record), scorer.score(sample, outputs))
 
 
-def test_of_two_rows_with_the_same_prefix_one_ends(talkers, dictionary, ahead):
+def test_of_two_rows_with_the_same_prefix_one_ends(talkers, dictionary, at_once):
     """As sampling may do: what was read of the other one is read of both."""
     scorer = HypothesisScorer([talkers["transformer_iwslt_de_en"]], PAD, EOS, 0.0)
     record, layer = scorer.search_record(1.0), torch.nn.Linear(6, len(dictionary))
@@ -129,7 +131,7 @@ def test_of_two_rows_with_the_same_prefix_one_ends(talkers, dictionary, ahead):
             tokens = torch.cat((tokens[parents], torch.tensor(last).unsqueeze(1)), dim=1)
         record.begin_step(tokens)
         record.end_step([LastLayer(layer, features[number], layer(features[number]))])
-    assert (record._ahead is not None) == ahead
+    assert (record._at_once is not None) == at_once
     ((values,),) = scorer.score({}, [[torch.tensor([4, 5, EOS])]], None, record)
     for name, expected in dirichlet_measures(layer(features))._asdict().items():
         assert values["token"][name] == pytest.approx(expected.tolist(), rel=1e-5), name
@@ -142,12 +144,12 @@ def test_read_ahead_where_last_layers_are_large(
     """For the share of the beam that is scored."""
     members = [talkers["transformer_iwslt_de_en"]] * 3
     features = sum(model.decoder.output_projection.in_features for model in members)
-    monkeypatch.setattr(following, "_AHEAD_FROM_FEATURES", 0.7 * features)
+    monkeypatch.setattr(following, "_AT_ONCE_FROM_FEATURES", 0.7 * features)
     _, _, record = follow(members, None, dictionary, sample, share=share)
-    assert (record._ahead is not None) == expected
+    assert (record._at_once is not None) == expected
 
 
-def test_exact_on_a_model_of_known_probabilities(ahead):
+def test_exact_on_a_model_of_known_probabilities(at_once):
     members = [ToyModel(seed, 2.0) for seed in (1, 2, 3)]
     source = torch.tensor([[4, EOS], [5, EOS]])
     sample = {"net_input": {"src_tokens": source, "src_lengths": torch.tensor([2, 2])}}
@@ -159,7 +161,9 @@ def test_exact_on_a_model_of_known_probabilities(ahead):
         assert values["expr"]["log_prob"] == pytest.approx(probabilities.mean().log().item())
 
 
-def test_what_the_search_did_not_come_by_is_decoded(models, dictionary, sample, hypotheses, ahead):
+def test_what_the_search_did_not_come_by_is_decoded(
+    models, dictionary, sample, hypotheses, at_once
+):
     names = ["transformer_iwslt_de_en", "lstm"]
     scorer, outputs, record = follow([models[n] for n in names], None, dictionary, sample)
     mixed = [found[:1] + given for found, given in zip(outputs, hypotheses)]
@@ -195,7 +199,7 @@ def test_each_prefix_is_read_once_a_pass(talkers, dictionary, sample, monkeypatc
     [lambda x: x * 2, lambda x: x.mul_(2), lambda x: x.mul_(2) + 1],
     ids=["new", "in place", "both"],
 )
-def test_a_last_step_that_is_no_layer(models, dictionary, sample, last, ahead):
+def test_a_last_step_that_is_no_layer(models, dictionary, sample, last, at_once):
     """Such models are asked once more."""
     model = copy.deepcopy(models["lstm"])
     told = model.decoder.forward
@@ -237,7 +241,7 @@ def test_no_search_was_followed(models, sample, hypotheses):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_followed", [True, False])
 def test_search_is_fairseqs_to_the_last_bit(
-    talkers, dictionary, sample, kind, strategy, is_followed, ahead
+    talkers, dictionary, sample, kind, strategy, is_followed, at_once
 ):
     names, offset = KINDS[kind]
     members = [talkers[name] for name in names]
