@@ -12,7 +12,6 @@ scores. What that is worth shows in runs of its search without any.
 
 import argparse
 import contextlib
-import importlib
 import itertools
 import multiprocessing
 import os
@@ -125,10 +124,8 @@ def run(model: Model, case: str, results: str, threads: int, args: List[Any]) ->
     """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
     torch.set_num_threads(threads)
     os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
-    # what compiling imports, fairseq-generate imports much of, too: in no case is it a part
-    importlib.import_module("torch._inductor.compile_fx")
-    if case == COMPILED:
-        compile_kernels(model.size.classes, model.path.count(":") + 1)
+    # in each case: what a process loads and allocates at the first use is no part of one of them
+    compile_kernels(model.size.classes, model.path.count(":") + 1)
     task = OURS if case == COMPILED else case
     argv = [
         model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
@@ -165,11 +162,13 @@ def main() -> None:
                 seconds: Dict[str, List[float]] = {
                     case: [] for case in (PLAIN, SEARCH, OURS, COMPILED)
                 }
-                # in turns, so what else the machine does hits them alike
-                for _ in range(args.repeats):
-                    for case, of_case in seconds.items():
+                # in turns, so what else the machine does hits them alike; each is the first one in
+                # some, as the machine may have to find memory for a process larger than the last
+                cases = list(seconds)
+                for turn in range(args.repeats):
+                    for case in cases[turn % len(cases) :] + cases[: turn % len(cases)]:
                         call = (model, case, f"{folder}/out", args.threads, options_)
-                        of_case.append(pool.apply(run, call))
+                        seconds[case].append(pool.apply(run, call))
                 rows.append(row(model.name, batch, nbest, seconds))
                 measuring.say(" | ".join(rows[-1]))
     headers = [
