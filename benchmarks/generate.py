@@ -123,9 +123,9 @@ def compile_kernels(classes: int, members: int) -> float:
 def run(model: Model, case: str, results: str, threads: int, args: List[Any]) -> float:
     """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
     torch.set_num_threads(threads)
-    os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
     # in each case: what a process loads and allocates at the first use is no part of one of them
     compile_kernels(model.size.classes, model.path.count(":") + 1)
+    os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
     task = OURS if case == COMPILED else case
     argv = [
         model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
