@@ -6,8 +6,8 @@ Each turn is a process of its own, as for a user: in one process, what one run l
 can cost the next one a third of its time. Kernels are compiled in long runs only, so this is
 measured both without and with them; what compiling takes is timed apart.
 
-This package takes an ensemble's mean in less time than fairseq does, which pays for some of the
-scores. What that is worth shows in runs of its search without any.
+This package takes an ensemble's mean, and the text of what is printed, in less time than fairseq
+does, which pays for the scores or a part of them. What that is worth shows in runs without any.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from workload import Workload
 from fairseq_pdd.core import _compile, dirichlet_measures, sequence_ensemble_measures
 from fairseq_pdd.tasks.distill_translation import DistillTranslationConfig, DistillTranslationTask
 
-PLAIN, OURS, SEARCH = "translation", "distill_translation", "search_alone"
+PLAIN, OURS, UNSCORED = "translation", "distill_translation", "without_scores"
 COMPILED = f"{OURS}, compiled"
 _MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
 LARGE = workload.Size(classes=32_000, layers=6, dim=512)
 
 
-@register_task(SEARCH, dataclass=DistillTranslationConfig)
-class SearchAlone(DistillTranslationTask):
-    """This package's search, whose outputs nobody scores."""
+@register_task(UNSCORED, dataclass=DistillTranslationConfig)
+class WithoutScores(DistillTranslationTask):
+    """This package's task, whose outputs nobody scores."""
 
     def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> Any:
         """Nobody."""
@@ -160,7 +160,7 @@ def main() -> None:
             for batch, nbest in itertools.product(sizes, args.nbest):
                 options_ = ["--batch-size", batch, "--beam", args.beam, "--nbest", nbest]
                 seconds: Dict[str, List[float]] = {
-                    case: [] for case in (PLAIN, SEARCH, OURS, COMPILED)
+                    case: [] for case in (PLAIN, UNSCORED, OURS, COMPILED)
                 }
                 # in turns, so what else the machine does hits them alike; each is the first one in
                 # some, as the machine may have to find memory for a process larger than the last
@@ -176,7 +176,7 @@ def main() -> None:
         "batch",
         "n-best",
         "fairseq's",
-        "search alone",
+        "without scores",
         "with uncertainty",
         "compiled",
     ]
@@ -188,9 +188,9 @@ Beam {args.beam}, {args.threads} threads, sentences of 5 to 25 tokens:
 dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} types,
 {large.layers} + {large.layers} layers, dimension {large.dim}. Each turn is a new process, whose
 start and imports do not count. Medians of {args.repeats} turns, as ratios to the time of fairseq's
-own task; in brackets the least and the greatest of a turn. "Search alone" is this package's search
-without scores, which takes the mean of an ensemble in less time than fairseq does. The last column
-is with uncertainty by compiled kernels, which took
+own task; in brackets the least and the greatest of a turn. "Without scores" is this package's task,
+which takes the mean of an ensemble and the text of tokens in less time than fairseq does, but
+scores nothing. The last column is with uncertainty by compiled kernels, which took
 {compiling:.1f} s before (less where PyTorch has them in its cache on disk); fairseq-generate
 compiles them once {_MIN_ELEMENTS:,} logits were read
 ({_MIN_ELEMENTS // size.classes:,} tokens of {size.classes:,} types).

@@ -21,7 +21,7 @@ RowKernel = Callable[..., Tensor]
 
 # elements of a chunk: on a CPU, of each thread, what stays in its cache; elsewhere enough to fill
 # the device
-_CHUNK_ELEMENTS = {"cpu": 1 << 18}
+_CHUNK_ELEMENTS = {"cpu": 1 << 17}
 _CHUNK_ELEMENTS_DEFAULT = 1 << 24
 # a compiled function has hardly any temporaries, and every call its overhead
 _COMPILED_CHUNK_ELEMENTS = 1 << 22

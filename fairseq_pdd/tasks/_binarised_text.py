@@ -3,7 +3,9 @@
 import os
 from typing import Any
 
+import torch
 from fairseq import utils
+from fairseq.data import Dictionary
 from omegaconf import DictConfig
 
 from ..errors import UsageError
@@ -11,8 +13,27 @@ from ..teacher.dictionaries import dictionary_files
 from ._data_source import DataSource
 
 
+class _FastDictionary(Dictionary):
+    """fairseq's dictionary; it takes the tokens out of a tensor at once.
+
+    fairseq's own asks a tensor of each token several questions, so that the text of five
+    hypotheses a sentence can take a tenth of a run of fairseq-generate.
+    """
+
+    def string(self, tensor: Any, *args: Any, **kwargs: Any) -> str:
+        """Join symbols, as in fairseq."""
+        is_row = torch.is_tensor(tensor) and tensor.dim() == 1
+        text: str = super().string(tensor.tolist() if is_row else tensor, *args, **kwargs)
+        return text
+
+
 class BinarisedText(DataSource):
     """Checks of binarised data, mixed in before fairseq's task."""
+
+    @classmethod
+    def load_dictionary(cls, filename: str) -> Dictionary:
+        """Load a dictionary that makes text of tensors as fast as of lists."""
+        return _FastDictionary.load(filename)
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:
