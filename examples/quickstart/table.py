@@ -23,9 +23,8 @@ from fairseq_pdd.assess import (
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
-from panels import draw_panels
-
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
+from panels import draw_panels  # noqa: E402
 
 KNOWLEDGE = "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}

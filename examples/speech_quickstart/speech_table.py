@@ -29,9 +29,8 @@ from fairseq_pdd.assess import (
 from fairseq_pdd.assess.table import Column
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
-from panels import draw_panels
-
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
+from panels import draw_panels  # noqa: E402
 
 UNHEARD = "NLL, other audio"
 SHOWN = "mutual_information"
