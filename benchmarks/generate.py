@@ -3,8 +3,9 @@
 The whole command, from loading the checkpoints to the last line, with the task of this package
 and with fairseq's own, in turns; in batches as in fairseq's examples, and as large as by default.
 Each turn is a process of its own, as for a user: in one process, what one run leaves of the heap
-can cost the next one a third of its time. Kernels are compiled in long runs only, so this is
-measured both without and with them; what compiling takes is timed apart.
+can cost the next one a third of its time. The first long run on a machine compiles kernels, which
+later runs have from their first call on, so this is measured both without and with them; what
+compiling takes is timed apart.
 
 This package takes an ensemble's mean, and the text of what is printed, in less time than fairseq
 does, which pays for the scores or a part of them. What that is worth shows in runs without any.
@@ -33,7 +34,7 @@ from fairseq_pdd.core import _compile, dirichlet_measures, sequence_ensemble_mea
 from fairseq_pdd.tasks.distill_translation import DistillTranslationConfig, DistillTranslationTask
 
 PLAIN, OURS, UNSCORED = "translation", "distill_translation", "without_scores"
-COMPILED = f"{OURS}, compiled"
+EAGER = f"{OURS}, eager"
 _MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
 LARGE = workload.Size(classes=32_000, layers=6, dim=512)
 
@@ -112,7 +113,7 @@ def make_student(work: Workload) -> str:
 
 
 def compile_kernels(classes: int, members: int) -> float:
-    """Seconds to compile what scores tokens."""
+    """Seconds to compile, and keep, what scores tokens; to be called in a new process."""
     measuring.compile_at_once()
     start, logits = measuring.clock(), torch.randn(4, classes)
     dirichlet_measures(logits)
@@ -123,10 +124,8 @@ def compile_kernels(classes: int, members: int) -> float:
 def run(model: Model, case: str, results: str, threads: int, args: List[Any]) -> float:
     """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
     torch.set_num_threads(threads)
-    # in each case: what a process loads and allocates at the first use is no part of one of them
-    compile_kernels(model.size.classes, model.path.count(":") + 1)
-    os.environ[_compile.SWITCH] = "1" if case == COMPILED else "0"
-    task = OURS if case == COMPILED else case
+    os.environ[_compile.SWITCH] = "0" if case == EAGER else "1"
+    task = OURS if case == EAGER else case
     argv = [
         model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
         "--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results,
@@ -148,19 +147,22 @@ def main() -> None:
     size, large = (workload.TINY,) * 2 if args.quick else (workload.Size(), LARGE)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd"])
-    pool = processes.Pool(1, maxtasksperchild=1)  # a new process for each call
-    compiling = pool.apply(compile_kernels, (size.classes, args.members))
-    measuring.say(f"compiled in {compiling:.1f} s")
     torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
+        if not args.quick:  # as on a machine where nothing was compiled before
+            os.environ["XDG_CACHE_HOME"] = f"{folder}/kernels"
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"
+        pool = processes.Pool(1, maxtasksperchild=1)  # a new process for each call
+        compiling = pool.apply(compile_kernels, (size.classes, args.members))
+        measuring.say(f"compiled in {compiling:.1f} s")
         for model in make_models(Path(folder), args, size, large):
             # batches of more sentences than there are would be the same once more
             sizes = sorted({min(batch, model.sentences) for batch in args.batch_size})
             for batch, nbest in itertools.product(sizes, args.nbest):
                 options_ = ["--batch-size", batch, "--beam", args.beam, "--nbest", nbest]
                 seconds: Dict[str, List[float]] = {
-                    case: [] for case in (PLAIN, UNSCORED, OURS, COMPILED)
+                    case: [] for case in (PLAIN, UNSCORED, EAGER, OURS)
                 }
                 # in turns, so what else the machine does hits them alike; each is the first one in
                 # some, as the machine may have to find memory for a process larger than the last
@@ -177,8 +179,8 @@ def main() -> None:
         "n-best",
         "fairseq's",
         "without scores",
+        "eager",
         "with uncertainty",
-        "compiled",
     ]
     print(
         f"""## fairseq-generate with and without uncertainty
@@ -190,10 +192,9 @@ dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} ty
 start and imports do not count. Medians of {args.repeats} turns, as ratios to the time of fairseq's
 own task; in brackets the least and the greatest of a turn. "Without scores" is this package's task,
 which takes the mean of an ensemble and the text of tokens in less time than fairseq does, but
-scores nothing. The last column is with uncertainty by compiled kernels, which took
-{compiling:.1f} s before (less where PyTorch has them in its cache on disk); fairseq-generate
-compiles them once {_MIN_ELEMENTS:,} logits were read
-({_MIN_ELEMENTS // size.classes:,} tokens of {size.classes:,} types).
+scores nothing. "Eager" are the runs before kernels are compiled, which took {compiling:.1f} s here
+and happens once on a machine, in the first run of fairseq-generate that reads {_MIN_ELEMENTS:,}
+logits ({_MIN_ELEMENTS // large.classes:,} tokens of {large.classes:,} types) or of fairseq-train.
 
 {measuring.table(headers, rows)}
 """

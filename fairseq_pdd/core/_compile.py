@@ -3,26 +3,32 @@
 Eager mode needs some hundred passes over memory for the Dirichlet loss; one fused kernel takes
 about as long as a cross-entropy. But compiling takes a while, so it begins only after
 ``MIN_ELEMENTS`` logits were seen (for measures, more), and it needs a C++ compiler on the CPU
-(Triton on a GPU). Where it fails, one line of the log says so and everything goes on in eager
-mode, with the same values. The environment variable ``FAIRSEQ_PDD_COMPILE=0`` switches it off.
+(Triton on a GPU). On the CPU it is done once on a machine: kernels are kept (:mod:`._kernels`), and
+later runs use them from their first call on. Where compiling fails, one line of the log says so and
+everything goes on in eager mode, with the same values but for rounding. The environment variable
+``FAIRSEQ_PDD_COMPILE=0`` switches all of it off.
 
 Nothing global is touched: options go to the compiled functions alone.
 """
 
+import functools
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, Hashable, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+
+from . import _kernels
+from ._kernels import Variant, first_line
 
 logger = logging.getLogger(__name__)
 
 SWITCH = "FAIRSEQ_PDD_COMPILE"
 MIN_ELEMENTS = 1 << 26
-# Of measures and statistics eager mode takes two or three times as long, of the loss ten times.
-PATIENCE_FOR_MEASURES = 32
+# Of measures eager mode takes up to ten times as long, of the loss thirty times.
+PATIENCE_FOR_MEASURES = 8
 
 _OPTIONS: Dict[str, Any] = {
     # use all threads, even if the batch that it is compiled for is a small one
@@ -42,57 +48,93 @@ class _State:
     failed = False
 
 
-def is_worthwhile(logits: Tensor, patience: int = 1) -> bool:
-    """Count ``logits`` as work and tell whether to compile for it."""
+def is_possible(logits: Tensor) -> bool:
+    """Whether a kernel for them is allowed, and none failed before."""
     if _State.failed or os.environ.get(SWITCH, "1") == "0":
         return False
-    if logits.dtype == torch.float64 or logits.device.type not in ("cpu", "cuda"):
-        return False
+    return logits.dtype != torch.float64 and logits.device.type in ("cpu", "cuda")
+
+
+def is_worthwhile(logits: Tensor, patience: int = 1) -> bool:
+    """Count ``logits`` as work and tell whether to compile for it."""
     _State.elements_seen += logits.numel()
     return _State.elements_seen >= MIN_ELEMENTS * patience
 
 
 class Compiled:
-    """``function`` compiled for any number of rows and classes; itself where that fails.
+    """Kernels of ``function``, each for any number of rows and classes.
 
-    Its tensors have rows first; the results are those of ``function``.
+    The function's first tensor is ``[N, K]``, the others are ``[N]``, ``[N, 1]`` or ``[N, K]``.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], patience: int) -> None:
         self.function = function
-        self._compiled: Optional[Callable[..., Any]] = None
-        self._variants: Set[Hashable] = set()
+        self._patience = patience
+        # None for one that was not compiled yet
+        self._kernels: Dict[Tuple[str, Variant], Optional[Callable[..., Any]]] = {}
 
-    def __call__(self, *args: Optional[Tensor], **constants: Any) -> Any:
-        # no or a single row: the compiler takes sizes of 0 and 1 for constants
-        if _State.failed or args[0] is None or args[0].shape[0] < 2:
+    def kernel(
+        self, first: Tensor, *others: Optional[Tensor], **constants: Any
+    ) -> Optional[Callable[..., Any]]:
+        """What to call with any rows of these float32 tensors for the results of ``function``;
+        None as long as the function itself is to be called.
+        """
+        if not is_possible(first):
+            return None
+        variant = Variant.of(first, others, constants)
+        if variant is None:
+            return None
+        key = first.device.type, variant
+        if key not in self._kernels:
+            is_kept = first.device.type == "cpu"
+            self._kernels[key] = _kernels.load(self.function, variant) if is_kept else None
+        if self._kernels[key] is None and not is_worthwhile(first, self._patience):
+            return None
+        return functools.partial(self._run, key)
+
+    def _run(self, key: Tuple[str, Variant], *args: Optional[Tensor]) -> Any:
+        constants = dict(key[1].constants)
+        if args[0] is None or args[0].shape[0] < 2:
             return self.function(*args, **constants)
-        variant = (args[0].device, *(arg is None for arg in args), *constants.items())
-        is_new = variant not in self._variants
-        if is_new and not _State.announced:
-            _State.announced = True
-            logger.info(f"compiling the kernels of the loss; {SWITCH}=0 switches this off")
-        start = time.perf_counter()
+        kernel, is_new, start = self._kernels[key], False, time.perf_counter()
         try:
-            result = self._run(args, constants)
+            if kernel is None:
+                kernel, is_new = self._compile(*key), True
+            result = kernel(*(arg if arg is None else arg.contiguous() for arg in args))
         except Exception as error:  # whatever a compiler, or the lack of one, can raise
             _State.failed = True
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            logger.warning(f"the loss will be slower, since compiling it failed: {reason}")
+            logger.warning(
+                f"losses and measures will be slower, since compiling failed: {first_line(error)}"
+            )
             return self.function(*args, **constants)
         if is_new:
-            self._variants.add(variant)
+            self._kernels[key] = kernel
             name = self.function.__name__.strip("_")
             logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return result
 
-    def _run(self, args: Sequence[Optional[Tensor]], constants: Dict[str, Any]) -> Any:
-        if self._compiled is None:
-            self._compiled = torch.compile(self.function, fullgraph=True, options=_OPTIONS)
-        args = [arg if arg is None else arg.contiguous() for arg in args]
-        for arg in args:
-            # one kernel for every batch shape and vocabulary
-            for dim, size in enumerate(() if arg is None else arg.shape):
-                if size > 1:
-                    torch._dynamo.maybe_mark_dynamic(arg, dim)
-        return self._compiled(*args, **constants)
+    def _compile(self, device: str, variant: Variant) -> Callable[..., Any]:
+        if not _State.announced:
+            _State.announced = True
+            kept = f", which are kept in {_kernels.folder()}" if device == "cpu" else ""
+            logger.info(f"compiling kernels{kept}; {SWITCH}=0 switches this off")
+        if device == "cpu":
+            try:
+                return _kernels.build(self.function, variant, _OPTIONS)
+            except Exception as error:  # such as that PyTorch is too old
+                logger.info(f"{self.function.__name__} can't be kept: {first_line(error)}")
+        compiled = torch.compile(self.function, fullgraph=True, options=_OPTIONS)
+
+        def call(*args: Optional[Tensor]) -> Any:
+            return compiled(*_of_any_size(args), **dict(variant.constants))
+
+        return call
+
+
+def _of_any_size(args: Sequence[Optional[Tensor]]) -> Sequence[Optional[Tensor]]:
+    """Mark sizes as what may change: one kernel for every batch shape and vocabulary."""
+    for arg in args:
+        for dim, size in enumerate(() if arg is None else arg.shape):
+            if size > 1:
+                torch._dynamo.maybe_mark_dynamic(arg, dim)
+    return args

@@ -38,21 +38,20 @@ class RowFunction:
     def __init__(self, function: Callable[..., Any], compilable: bool, patience: int) -> None:
         functools.update_wrapper(self, function)
         self._eager = function
-        self._compiled = _compile.Compiled(function) if compilable else None
-        self._patience = patience
+        self._compiled = _compile.Compiled(function, patience) if compilable else None
 
     @torch.no_grad()
     def __call__(self, first: Tensor, *others: Optional[Tensor], **constants: Any) -> Any:
         """Apply the function to all rows; ``first`` is ``[N, K]``."""
         dtype = compute_dtype(first)
-        run, elements = self._eager, None
-        if self._compiled is not None and _compile.is_worthwhile(first, self._patience):
-            run, elements = self._compiled, _COMPILED_CHUNK_ELEMENTS
+        kernel = self._compiled and self._compiled.kernel(first, *others, **constants)
+        run = kernel or functools.partial(self._eager, **constants)
+        elements = _COMPILED_CHUNK_ELEMENTS if kernel else None
         parts = []
         with torch.autocast(first.device.type, enabled=False):
             for rows in row_chunks(first, elements):
                 chunk = [_rows_of(arg, rows, dtype) for arg in (first, *others)]
-                parts.append(run(*chunk, **constants))
+                parts.append(run(*chunk))
         if len(parts) == 1:
             return parts[0]
         if isinstance(parts[0], tuple):

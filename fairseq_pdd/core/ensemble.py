@@ -200,29 +200,31 @@ def _entropy_and_rmi(
 
 
 @row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
-def _of_members(first: Tensor, weights: Optional[Tensor], *others: Tensor) -> Tuple[Tensor, ...]:
-    """Total and data uncertainty and RMI, ``[N]``; with weights ``[N, M]`` of the weighted members,
-    too. Of a chunk of rows all members are read while it is in the cache.
+def _of_members(*members_and_weights: Tensor, members: int) -> Tuple[Tensor, ...]:
+    """Total and data uncertainty and RMI, ``[N]``, of members ``[N, K]``; with as many weights
+    ``[N, 1]`` of the weighted members, too. Of a chunk of rows all members are read while it is in
+    the cache.
     """
-    members = (first, *others)
+    all_log_probs, weights = members_and_weights[:members], members_and_weights[members:]
+    first = all_log_probs[0]
     prob_sum, log_prob_sum = torch.zeros_like(first), torch.zeros_like(first)
     weighted_mean = torch.zeros_like(first)
     entropies = []
-    for m, log_probs in enumerate(members):
+    for m, log_probs in enumerate(all_log_probs):
         probs = exp(log_probs)
         prob_sum += probs
         log_prob_sum += log_probs
-        if weights is not None:
-            weighted_mean.addcmul_(probs, weights[:, m : m + 1])
+        if weights:
+            weighted_mean.addcmul_(probs, weights[m])
         entropies.append(_entropy(probs, log_probs))
     entropy = torch.stack(entropies, dim=-1)
-    mean_log_probs = log_prob_sum.div_(len(members))
-    total, rmi = _compare(prob_sum.div_(len(members)), mean_log_probs)
+    mean_log_probs = log_prob_sum.div_(members)
+    total, rmi = _compare(prob_sum.div_(members), mean_log_probs)
     unweighted = total, entropy.mean(-1), rmi
-    if weights is None:
+    if not weights:
         return unweighted
     total, rmi = _compare(weighted_mean, mean_log_probs)
-    return (*unweighted, total, (entropy * weights).sum(-1), rmi)
+    return (*unweighted, total, (entropy * torch.cat(weights, dim=-1)).sum(-1), rmi)
 
 
 @torch.no_grad()
@@ -318,7 +320,7 @@ def sequence_ensemble_measures(
     """
     _check_members(log_probs)
     lead, k = log_probs[0].shape[:-1], log_probs[0].shape[-1]
-    weights = None
+    weights: Sequence[Tensor] = ()
     if log_weights is not None:
         if log_weights.shape != (len(log_probs), *lead):
             raise ValueError(
@@ -326,8 +328,9 @@ def sequence_ensemble_measures(
                 f"{tuple(log_weights.shape)}"
             )
         # finite, as all weights may be zero
-        weights = log_weights.detach().double().clamp(min=_LEAST).softmax(0)
-        weights = weights.reshape(len(log_probs), -1).t()
-    first, *others = (member.reshape(-1, k) for member in log_probs)
-    values = [value.view(lead) for value in _of_members(first, weights, *others)]
+        normalised = log_weights.detach().double().clamp(min=_LEAST).softmax(0)
+        weights = normalised.reshape(len(log_probs), -1, 1).unbind()
+    members = (member.reshape(-1, k) for member in log_probs)
+    results = _of_members(*members, *weights, members=len(log_probs))
+    values = [value.view(lead) for value in results]
     return tuple(_measures(*values[i : i + 3]) for i in range(0, len(values), 3))

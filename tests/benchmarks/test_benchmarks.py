@@ -23,7 +23,12 @@ def report(tmp_path_factory):
     subprocess.run(
         [sys.executable, REPOSITORY / "benchmarks" / "run.py", "--quick", "--out", folder],
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "FAIRSEQ_PDD_COMPILE": "1",
+            "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
+        },
     )
     return folder
 

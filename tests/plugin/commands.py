@@ -60,7 +60,6 @@ def start(command: str, *args: Any) -> "subprocess.Popen[str]":
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "PYTHONIOENCODING": "utf-8",
-            "FAIRSEQ_PDD_COMPILE": "0",
         },
     )
 

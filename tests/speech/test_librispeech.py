@@ -49,7 +49,7 @@ def test_from_recordings_to_the_table(tmp_path):
         "TRAIN_PARTS": "train-a train-b", "VALID_PARTS": "dev-clean", "VOCABULARY": 40,
         "MEMBERS": 2, "EVALUATED": 0, "STUDENTS": "pd_send2", "UPDATES": 4, "WARMUP": 2,
         "MODEL": " ".join([*sizes, "--lr", "2e-3"]), "DEVICE": "--cpu", "WORKERS": 1,
-        "BIN": Path(sys.executable).parent, "OMP_NUM_THREADS": 1, "FAIRSEQ_PDD_COMPILE": 0,
+        "BIN": Path(sys.executable).parent, "OMP_NUM_THREADS": 1,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     result = subprocess.run(
