@@ -8,9 +8,9 @@ whatever the autocast (float64 for float64 input).
 ``M`` the number of ensemble members. Equation numbers are those of Ryabinin, Malinin and
 Gales, "Scaling Ensemble Distribution Distillation to Many Classes with Proxy Targets" (2021).
 
-``reverse_kl_proxy_dirichlet`` and ``dirichlet_measures`` compile themselves with
-``torch.compile`` once they were given enough work; the environment variable
-``FAIRSEQ_PDD_COMPILE=0`` keeps them in eager mode, for the loss some fifteen times slower.
+``reverse_kl_proxy_dirichlet`` and the measures compile themselves once they were given enough work;
+on the CPU, once on a machine, as kernels are kept. The environment variable
+``FAIRSEQ_PDD_COMPILE=0`` keeps everything in eager mode, for the loss some fifteen times slower.
 """
 
 from .dirichlet_nll import dirichlet_nll

@@ -10,7 +10,7 @@ for float32 and 12 for float64) and the asymptotic series does the rest. PyTorch
 ``polygamma`` would be no help: in float64 it has ten digits.
 
 In eager mode the passes over memory are what takes the time, so measures, which are taken in runs
-too short for compiling, go without conditions and logarithms (:func:`digamma_information`).
+too short for compiling as well, go without conditions and logarithms (:func:`digamma_information`).
 
 Functions of a large argument take its logarithm besides: the argument may then overflow to
 infinity (its reciprocal is 0, the correct limit) while the result stays finite and exact.
