@@ -10,7 +10,7 @@ Gales, "Scaling Ensemble Distribution Distillation to Many Classes with Proxy Ta
 
 ``reverse_kl_proxy_dirichlet`` and the measures compile themselves once they were given enough work;
 on the CPU, once on a machine, as kernels are kept. The environment variable
-``FAIRSEQ_PDD_COMPILE=0`` keeps everything in eager mode, for the loss some fifteen times slower.
+``FAIRSEQ_PDD_COMPILE=0`` keeps everything in eager mode, for the loss some twenty times slower.
 """
 
 from .dirichlet_nll import dirichlet_nll
