@@ -4,9 +4,13 @@ Eager mode needs some hundred passes over memory for the Dirichlet loss; one fus
 about as long as a cross-entropy. But compiling takes a while, so it begins only after
 ``MIN_ELEMENTS`` logits were seen (for measures, more), and it needs a C++ compiler on the CPU
 (Triton on a GPU). On the CPU it is done once on a machine: kernels are kept (:mod:`._kernels`), and
-later runs use them from their first call on. Where compiling fails, one line of the log says so and
-everything goes on in eager mode, with the same values but for rounding. The environment variable
+later runs load them. Where compiling fails, one line of the log says so and everything goes on in
+eager mode, with the same values but for rounding. The environment variable
 ``FAIRSEQ_PDD_COMPILE=0`` switches all of it off.
+
+What a training depends on changes to kernels after the same work in each run, whether they are
+loaded or compiled: the same training gives the same digits again. What is only reported has its
+kernels from the first call on, if they are there.
 
 Nothing global is touched: options go to the compiled functions alone.
 """
@@ -65,11 +69,16 @@ class Compiled:
     """Kernels of ``function``, each for any number of rows and classes.
 
     The function's first tensor is ``[N, K]``, the others are ``[N]``, ``[N, 1]`` or ``[N, K]``.
+
+    Args:
+        function: what is compiled.
+        patience: for how many times ``MIN_ELEMENTS`` to wait.
+        at_once: a kernel that was kept does not wait.
     """
 
-    def __init__(self, function: Callable[..., Any], patience: int) -> None:
+    def __init__(self, function: Callable[..., Any], patience: int, at_once: bool) -> None:
         self.function = function
-        self._patience = patience
+        self._patience, self._at_once = patience, at_once
         # None for one that was not compiled yet
         self._kernels: Dict[Tuple[str, Variant], Optional[Callable[..., Any]]] = {}
 
@@ -81,16 +90,19 @@ class Compiled:
         """
         if not is_possible(first):
             return None
+        may_compile = is_worthwhile(first, self._patience)
         variant = Variant.of(first, others, constants)
-        if variant is None:
+        if variant is None or not (may_compile or self._at_once):
             return None
         key = first.device.type, variant
         if key not in self._kernels:
-            is_kept = first.device.type == "cpu"
-            self._kernels[key] = _kernels.load(self.function, variant) if is_kept else None
-        if self._kernels[key] is None and not is_worthwhile(first, self._patience):
+            self._kernels[key] = self._kept(*key)
+        if self._kernels[key] is None and not may_compile:
             return None
         return functools.partial(self._run, key)
+
+    def _kept(self, device: str, variant: Variant) -> Optional[Callable[..., Any]]:
+        return _kernels.load(self.function, variant) if device == "cpu" else None
 
     def _run(self, key: Tuple[str, Variant], *args: Optional[Tensor]) -> Any:
         constants = dict(key[1].constants)
@@ -98,6 +110,9 @@ class Compiled:
             return self.function(*args, **constants)
         kernel, is_new, start = self._kernels[key], False, time.perf_counter()
         try:
+            if kernel is None:
+                # another process may have compiled it meanwhile
+                kernel = self._kept(*key)
             if kernel is None:
                 kernel, is_new = self._compile(*key), True
             result = kernel(*(arg if arg is None else arg.contiguous() for arg in args))
@@ -107,8 +122,8 @@ class Compiled:
                 f"losses and measures will be slower, since compiling failed: {first_line(error)}"
             )
             return self.function(*args, **constants)
+        self._kernels[key] = kernel
         if is_new:
-            self._kernels[key] = kernel
             name = self.function.__name__.strip("_")
             logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return result

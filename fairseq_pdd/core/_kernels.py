@@ -2,8 +2,7 @@
 
 The compiler takes seconds to be imported and some ten to compile a function, longer than many runs
 of fairseq-generate last; a finished kernel is loaded in a millisecond, without the compiler. So the
-first run that works long enough compiles (AOTInductor) and keeps the kernel, and those after it
-have it from their first call on.
+first run that works long enough compiles (AOTInductor) and keeps the kernel for those after it.
 
 The folder is ``$XDG_CACHE_HOME/fairseq_pdd/kernels``, by default below ``~/.cache``, and can be
 deleted at any time. A kernel's name holds what it is good for: this code, PyTorch, the processor.

@@ -35,10 +35,12 @@ class RowFunction:
     (float64 if the first tensor is) for any floating input, and no gradient is recorded.
     """
 
-    def __init__(self, function: Callable[..., Any], compilable: bool, patience: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], compilable: bool, patience: int, at_once: bool
+    ) -> None:
         functools.update_wrapper(self, function)
         self._eager = function
-        self._compiled = _compile.Compiled(function, patience) if compilable else None
+        self._compiled = _compile.Compiled(function, patience, at_once) if compilable else None
 
     @torch.no_grad()
     def __call__(self, first: Tensor, *others: Optional[Tensor], **constants: Any) -> Any:
@@ -67,12 +69,13 @@ def _rows_of(tensor: Optional[Tensor], rows: slice, dtype: torch.dtype) -> Optio
 
 
 def row_function(
-    compilable: bool = False, patience: int = 1
+    compilable: bool = False, patience: int = 1, at_once: bool = False
 ) -> Callable[[Callable[..., Any]], RowFunction]:
     """Decorator for :class:`RowFunction`; it is compiled after ``patience`` times the work that
-    is enough for the loss.
+    is enough for the loss, and ``at_once`` is for what no training depends on
+    (:class:`._compile.Compiled`).
     """
-    return functools.partial(RowFunction, compilable=compilable, patience=patience)
+    return functools.partial(RowFunction, compilable=compilable, patience=patience, at_once=at_once)
 
 
 class _RowwiseLoss(torch.autograd.Function):

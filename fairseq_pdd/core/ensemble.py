@@ -199,7 +199,7 @@ def _entropy_and_rmi(
     return _compare(prob_sum / members, log_prob_sum / members)
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
+@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES, at_once=True)
 def _of_members(*members_and_weights: Tensor, members: int) -> Tuple[Tensor, ...]:
     """Total and data uncertainty and RMI, ``[N]``, of members ``[N, K]``; with as many weights
     ``[N, 1]`` of the weighted members, too. Of a chunk of rows all members are read while it is in

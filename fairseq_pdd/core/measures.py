@@ -158,7 +158,7 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
     return log_add(z, offset) if offset > 0 else z
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
+@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES, at_once=True)
 def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
     """:class:`DirichletSums` of the rows, ``[N]``."""
     log_a = _log_concentrations(z, offset)

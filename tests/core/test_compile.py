@@ -63,7 +63,8 @@ def compiling(monkeypatch, tmp_path):
 def start_anew(monkeypatch):
     """As in a new process."""
     for function in row_functions():
-        compiled = _compile.Compiled(function._eager, function._compiled._patience)
+        before = function._compiled
+        compiled = _compile.Compiled(function._eager, before._patience, before._at_once)
         monkeypatch.setattr(function, "_compiled", compiled)
     monkeypatch.setattr(_compile._State, "elements_seen", 0)
     for name in ("announced", "failed"):
@@ -206,6 +207,10 @@ def double(x, grad, factor):
     return factor * x.sum(-1)
 
 
+def compiled_double(at_once=True):
+    return _compile.Compiled(double, patience=1, at_once=at_once)
+
+
 def call_double(compiled, x):
     """Whether its kernel was used, after its result was checked."""
     kernel, grad = compiled.kernel(x, torch.zeros_like(x), factor=2.0), torch.zeros_like(x)
@@ -223,7 +228,7 @@ def kept(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr(_compile, "MIN_ELEMENTS", 0)
         patch.setenv(_compile.SWITCH, "1")
-        assert call_double(_compile.Compiled(double, 1), torch.rand(3, 4))
+        assert call_double(compiled_double(), torch.rand(3, 4))
     return folder
 
 
@@ -237,11 +242,40 @@ def another_run(kept, compiling, monkeypatch, tmp_path):
 
 
 def test_a_short_run_has_what_was_kept_and_does_not_compile(another_run, monkeypatch):
-    compiled = _compile.Compiled(double, 1)
+    compiled = compiled_double()
     assert call_double(compiled, torch.rand(5, 6))
     assert not call_double(compiled, torch.rand(5, 6).double())
     monkeypatch.setattr(_kernels, "_environment", lambda: "another machine")
-    assert not call_double(_compile.Compiled(double, 1), torch.rand(5, 6))
+    assert not call_double(compiled_double(), torch.rand(5, 6))
+
+
+def test_a_training_changes_to_kernels_after_the_same_work_whether_they_are_kept_or_not(
+    another_run, kept, monkeypatch
+):
+    monkeypatch.setattr(_compile, "MIN_ELEMENTS", 100)
+    monkeypatch.setattr(_kernels, "_compile", copy_of(kept))
+
+    def changes():
+        monkeypatch.setattr(_compile._State, "elements_seen", 0)
+        compiled = compiled_double(at_once=False)
+        return [call_double(compiled, torch.rand(5, 6)) for _ in range(5)]
+
+    later = changes()
+    another_run.unlink()
+    assert later == changes() == [False, False, False, True, True]
+
+
+def test_what_another_process_compiled_meanwhile_is_not_compiled_again(
+    another_run, monkeypatch, tmp_path
+):
+    elsewhere = another_run.rename(tmp_path / another_run.name)
+    monkeypatch.setattr(_kernels, "build", never)
+    compiled = compiled_double()
+    assert not call_double(compiled, torch.rand(5, 6))
+    elsewhere.rename(another_run)
+    monkeypatch.setattr(_compile, "MIN_ELEMENTS", 0)
+    assert call_double(compiled, torch.rand(5, 6))
+    assert not _compile._State.failed
 
 
 def test_a_kernel_is_for_this_code_this_pytorch_and_this_processor(monkeypatch, tmp_path):
@@ -268,19 +302,19 @@ def test_a_broken_kernel_is_named_and_replaced_by_a_long_run(
     another_run, kept, monkeypatch, caplog
 ):
     another_run.write_bytes(b"no library")
-    assert not call_double(_compile.Compiled(double, 1), torch.rand(5, 6))
+    assert not call_double(compiled_double(), torch.rand(5, 6))
     (warning,) = messages(caplog, "WARNING")
     assert str(another_run) in warning
     monkeypatch.setattr(_compile, "MIN_ELEMENTS", 0)
     monkeypatch.setattr(_kernels, "_compile", copy_of(kept))
-    assert call_double(_compile.Compiled(double, 1), torch.rand(5, 6))
+    assert call_double(compiled_double(), torch.rand(5, 6))
     assert another_run.read_bytes() != b"no library"
     assert [path.name for path in another_run.parent.iterdir()] == [another_run.name]
 
 
 def test_nothing_is_run_from_a_folder_that_others_can_write(another_run, caplog):
     another_run.parent.chmod(0o770)
-    assert not call_double(_compile.Compiled(double, 1), torch.rand(5, 6))
+    assert not call_double(compiled_double(), torch.rand(5, 6))
     (warning,) = messages(caplog, "WARNING")
     assert str(another_run.parent) in warning
 
@@ -288,7 +322,7 @@ def test_nothing_is_run_from_a_folder_that_others_can_write(another_run, caplog)
 def test_a_run_that_can_not_keep_its_kernels_has_them_itself(compiling, kept, monkeypatch, caplog):
     monkeypatch.setattr(_kernels, "_compile", copy_of(kept))
     compiling.parent.write_text("where the folder should be")
-    assert call_double(_compile.Compiled(double, 1), torch.rand(5, 6))
+    assert call_double(compiled_double(), torch.rand(5, 6))
     assert [str(compiling) in text for text in messages(caplog, "WARNING")] == [True]
 
 
@@ -335,7 +369,7 @@ def test_a_compiled_kernel_that_fails_later_is_left_as_well(compiling, monkeypat
         return double(x, grad, factor=2.0)
 
     monkeypatch.setattr(_kernels, "build", lambda *args: fail_at_the_third_call)
-    compiled = _compile.Compiled(double, 1)
+    compiled = compiled_double()
     assert [call_double(compiled, torch.ones(2, 3)) for _ in range(5)] == 3 * [True] + 2 * [False]
     assert len(calls) == 3
     (warning,) = messages(caplog, "WARNING")
@@ -354,7 +388,7 @@ def test_little_work_is_not_worth_compiling(compiling, monkeypatch):
 @pytest.mark.parametrize("reason", ["switched off", "float64", "other device", "failed before"])
 def test_what_is_never_compiled(compiling, monkeypatch, reason):
     logits = torch.zeros(4, 100)
-    compiled = _compile.Compiled(double, 1)
+    compiled = compiled_double()
     assert compiled.kernel(logits, logits, factor=2.0)
     if reason == "switched off":
         monkeypatch.setenv(_compile.SWITCH, "0")
