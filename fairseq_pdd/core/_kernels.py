@@ -93,18 +93,19 @@ def build(function: Callable[..., Any], variant: Variant, options: Dict[str, Any
     except OSError as error:
         logger.warning(f"the next run will compile again: {first_line(error)}")
         place = None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        compiled = Path(folder) / path.name
+    with tempfile.TemporaryDirectory(dir=place) as temporary:
+        compiled = Path(temporary) / path.name
         own = {
             "aot_inductor.output_path": str(compiled),
             # of what calls the loops, and not of these: a fifth less to wait for
             "aot_inductor.compile_wrapper_opt_level": "O0",
         }
         _compile(function, variant, options={**options, **own})
+        kernel = Kernel(compiled)
         if place is not None:
-            # at once, as others may be reading or writing it
-            compiled = compiled.replace(path)
-        return Kernel(compiled)
+            # one that loads, and all of it at once: others may be looking for it
+            compiled.replace(path)
+        return kernel
 
 
 def _compile(function: Callable[..., Any], variant: Variant, options: Dict[str, Any]) -> None:
@@ -166,13 +167,13 @@ def _environment() -> str:
     return "\n".join(parts)
 
 
-def _check_private(folder: Path) -> None:
+def _check_private(place: Path) -> None:
     if os.name != "posix":
         return
-    status = folder.stat()
+    status = place.stat()
     if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(
-            f"{folder} must belong to you and be writable for nobody else: code is run from it"
+            f"{place} must belong to you and be writable for nobody else: code is run from it"
         )
 
 
