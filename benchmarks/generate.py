@@ -192,9 +192,10 @@ dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} ty
 start and imports do not count. Medians of {args.repeats} turns, as ratios to the time of fairseq's
 own task; in brackets the least and the greatest of a turn. "Without scores" is this package's task,
 which takes the mean of an ensemble and the text of tokens in less time than fairseq does, but
-scores nothing. "Eager" are the runs before kernels are compiled, which took {compiling:.1f} s here
-and happens once on a machine, in the first run of fairseq-generate that reads {_MIN_ELEMENTS:,}
-logits ({_MIN_ELEMENTS // large.classes:,} tokens of {large.classes:,} types) or of fairseq-train.
+scores nothing. "Eager" are the runs before kernels are compiled. That is done once on a machine, by
+the first run of fairseq-generate that reads {_MIN_ELEMENTS:,} logits
+({_MIN_ELEMENTS // large.classes:,} tokens of {large.classes:,} types) of a Prior Network or of an
+ensemble of that many members, or by fairseq-train for Prior Networks; both took {compiling:.1f} s.
 
 {measuring.table(headers, rows)}
 """

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "FAIRSEQ_PDD_COMPILE"
 MIN_ELEMENTS = 1 << 26
-# Of measures eager mode takes up to ten times as long, of the loss thirty times.
+# Of the loss eager mode takes some twenty times as long, of measures less.
 PATIENCE_FOR_MEASURES = 8
 
 _OPTIONS: Dict[str, Any] = {
@@ -95,26 +95,24 @@ class Compiled:
         if variant is None or not (may_compile or self._at_once):
             return None
         key = first.device.type, variant
-        if key not in self._kernels:
-            self._kernels[key] = self._kept(*key)
+        # before compiling once more, as another process may have done it meanwhile
+        if key not in self._kernels or (may_compile and self._kernels[key] is None):
+            is_kept = first.device.type == "cpu"
+            self._kernels[key] = _kernels.load(self.function, variant) if is_kept else None
         if self._kernels[key] is None and not may_compile:
             return None
         return functools.partial(self._run, key)
 
-    def _kept(self, device: str, variant: Variant) -> Optional[Callable[..., Any]]:
-        return _kernels.load(self.function, variant) if device == "cpu" else None
-
     def _run(self, key: Tuple[str, Variant], *args: Optional[Tensor]) -> Any:
         constants = dict(key[1].constants)
-        if args[0] is None or args[0].shape[0] < 2:
+        # in an earlier chunk; or a single row, which a compiler takes for a constant
+        if _State.failed or args[0] is None or args[0].shape[0] < 2:
             return self.function(*args, **constants)
-        kernel, is_new, start = self._kernels[key], False, time.perf_counter()
+        kernel, start = self._kernels[key], time.perf_counter()
+        is_new = kernel is None
         try:
             if kernel is None:
-                # another process may have compiled it meanwhile
-                kernel = self._kept(*key)
-            if kernel is None:
-                kernel, is_new = self._compile(*key), True
+                kernel = self._compile(*key)
             result = kernel(*(arg if arg is None else arg.contiguous() for arg in args))
         except Exception as error:  # whatever a compiler, or the lack of one, can raise
             _State.failed = True
@@ -122,8 +120,8 @@ class Compiled:
                 f"losses and measures will be slower, since compiling failed: {first_line(error)}"
             )
             return self.function(*args, **constants)
-        self._kernels[key] = kernel
         if is_new:
+            self._kernels[key] = kernel
             name = self.function.__name__.strip("_")
             logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
         return result

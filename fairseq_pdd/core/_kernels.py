@@ -1,8 +1,8 @@
 """Kernels for the CPU that are compiled once on a machine and kept on disk.
 
-The compiler takes seconds to be imported and some ten to compile a function, longer than many runs
-of fairseq-generate last; a finished kernel is loaded in a millisecond, without the compiler. So the
-first run that works long enough compiles (AOTInductor) and keeps the kernel for those after it.
+To import the compiler and compile a function takes longer than many runs of fairseq-generate last;
+to load a finished kernel needs no compiler. So the first run that works long enough compiles
+(AOTInductor) and keeps the kernel for those after it.
 
 The folder is ``$XDG_CACHE_HOME/fairseq_pdd/kernels``, by default below ``~/.cache``, and can be
 deleted at any time. A kernel's name holds what it is good for: this code, PyTorch, the processor.
@@ -97,7 +97,7 @@ def build(function: Callable[..., Any], variant: Variant, options: Dict[str, Any
         compiled = Path(temporary) / path.name
         own = {
             "aot_inductor.output_path": str(compiled),
-            # of what calls the loops, and not of these: a fifth less to wait for
+            # of what calls the loops, and not of these: less to wait for
             "aot_inductor.compile_wrapper_opt_level": "O0",
         }
         _compile(function, variant, options={**options, **own})

@@ -17,7 +17,7 @@ class _FastDictionary(Dictionary):
     """fairseq's dictionary; it takes the tokens out of a tensor at once.
 
     fairseq's own asks a tensor of each token several questions, so that the text of five
-    hypotheses a sentence can take a fifth of a run of fairseq-generate.
+    hypotheses a sentence can take a sixth of a run of fairseq-generate.
     """
 
     def string(self, tensor: Any, *args: Any, **kwargs: Any) -> str:
