@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import making
+from . import making
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import making
+from . import making
 import numpy as np
 import pytest
 

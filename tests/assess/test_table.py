@@ -4,7 +4,7 @@ import logging
 import shutil
 from pathlib import Path
 
-import making
+from . import making
 import numpy as np
 import pytest
 

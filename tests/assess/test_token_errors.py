@@ -4,7 +4,7 @@ import logging
 import math
 from typing import Any, Dict, List
 
-import making
+from . import making
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score

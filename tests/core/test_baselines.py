@@ -1,9 +1,9 @@
 """The baselines: forward KL to the proxy, Dirichlet likelihood, KL to the mean."""
 
 import pytest
-import reference
+from . import reference
 import torch
-from inputs import MEANS, members, student_and_teacher, teacher_mean
+from .inputs import MEANS, members, student_and_teacher, teacher_mean
 
 from fairseq_pdd.core import dirichlet_nll, forward_kl_proxy_dirichlet, mean_kl
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import reference
+from . import reference
 import torch
-from inputs import members, student_and_teacher
+from .inputs import members, student_and_teacher
 
 from fairseq_pdd.core import (
     EnsembleStatistics,

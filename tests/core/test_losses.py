@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from inputs import members, student_and_teacher
+from .inputs import members, student_and_teacher
 
 from fairseq_pdd.core import (
     _rowwise,

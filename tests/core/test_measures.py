@@ -3,11 +3,11 @@
 import math
 
 import pytest
-import reference
+from . import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inputs import members
+from .inputs import members
 
 from fairseq_pdd.core import (
     dirichlet_measures,

@@ -6,11 +6,11 @@ gradient's is measured against the largest gradient of its row.
 """
 
 import pytest
-import reference
+from . import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inputs import MEANS, student_and_teacher, teacher_mean
+from .inputs import MEANS, student_and_teacher, teacher_mean
 
 from fairseq_pdd.core import reverse_kl_proxy_dirichlet
 

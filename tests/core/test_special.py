@@ -7,7 +7,7 @@ import sys
 
 import mpmath as mp
 import pytest
-import reference
+from . import reference
 import torch
 
 from fairseq_pdd.core import special

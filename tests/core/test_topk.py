@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import student_and_teacher
+from .inputs import student_and_teacher
 
 from fairseq_pdd.core import (
     TopKProbs,

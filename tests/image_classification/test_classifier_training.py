@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import classifiers
-import linear_training
+from . import linear_training
 import pytest
 import torch
 import train_classifier

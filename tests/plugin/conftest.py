@@ -4,9 +4,9 @@ import fcntl
 import os
 from pathlib import Path
 
-import commands
+from . import commands
 import pytest
-import synthetic
+from . import synthetic
 import torch
 
 

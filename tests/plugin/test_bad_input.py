@@ -7,12 +7,12 @@ import re
 import shutil
 from pathlib import Path
 
-import commands
-import inprocess
+from . import commands
+from . import inprocess
 import pytest
 import torch
 from fairseq.data import indexed_dataset
-from inprocess import batch, build, load, state
+from .inprocess import batch, build, load, state
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import EnsembleTeacher

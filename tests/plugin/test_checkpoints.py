@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-import commands
-import inprocess
+from . import commands
+from . import inprocess
 import pytest
 import torch
 from fairseq import checkpoint_utils
-from inprocess import load, state, task_for
+from .inprocess import load, state, task_for
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset

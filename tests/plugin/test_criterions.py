@@ -3,11 +3,11 @@
 import math
 from typing import Any, Dict
 
-import naive
+from . import naive
 import pytest
 import torch
 from fairseq.logging import metrics
-from inprocess import batch, build, load, task_for
+from .inprocess import batch, build, load, task_for
 from torch import Tensor
 
 from fairseq_pdd.core import EnsembleStatistics, UncertaintyMeasures, dirichlet_measures

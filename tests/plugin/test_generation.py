@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-import commands
-import inprocess
-import naive
+from . import commands
+from . import inprocess
+from . import naive
 import pytest
 import torch
 from fairseq.models.transformer import TransformerEncoderBase
-from inprocess import load, task_for
+from .inprocess import load, task_for
 
 from fairseq_pdd.scoring import HypothesisScorer, hypotheses
 from fairseq_pdd.scoring.forced import TeacherForcing

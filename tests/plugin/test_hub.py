@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-import inprocess
-import naive
+from . import inprocess
+from . import naive
 import pytest
 import torch
 from fairseq import checkpoint_utils, hub_utils
 from fairseq.models.transformer import TransformerModel
-from inprocess import load
+from .inprocess import load
 
 import fairseq_pdd
 from fairseq_pdd.errors import UsageError

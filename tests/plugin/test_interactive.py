@@ -4,12 +4,12 @@ import json
 import re
 from typing import Any, Dict, List
 
-import commands
-import inprocess
-import naive
+from . import commands
+from . import inprocess
+from . import naive
 import pytest
 import torch
-from inprocess import load, task_for
+from .inprocess import load, task_for
 
 LINES = ["lafi", "baba defi kugo lafi mede", "", "日本 größe nigo", "lafi", "zzz baba"]
 MEASURES = ["total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score"]

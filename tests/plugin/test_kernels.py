@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
-import commands
+from . import commands
 import pytest
 
 AN_EARLIER_RUN = """

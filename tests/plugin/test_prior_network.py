@@ -2,13 +2,13 @@
 
 from types import SimpleNamespace
 
-import inprocess
-import naive
+from . import inprocess
+from . import naive
 import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from inprocess import batch, build, load, task_for
+from .inprocess import batch, build, load, task_for
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models import PriorNetwork

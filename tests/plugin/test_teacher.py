@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.modules import MultiheadAttention
-from inprocess import batch, build, load, task_for
+from .inprocess import batch, build, load, task_for
 
 from fairseq_pdd.core import EnsembleStatistics, ensemble_measures
 from fairseq_pdd.teacher import EnsembleTeacher, load_members

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import commands
+from . import commands
 import numpy as np
 import pytest
 import torch
-from inprocess import batch, build, task_for, train
+from .inprocess import batch, build, task_for, train
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app

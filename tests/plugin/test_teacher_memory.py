@@ -5,14 +5,14 @@ import logging
 import weakref
 from types import SimpleNamespace
 
-import inprocess
+from . import inprocess
 import measuring
 import pytest
 import torch
 from fairseq import checkpoint_utils, models
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
-from inprocess import batch, build, load, state
+from .inprocess import batch, build, load, state
 from tqdm import tqdm
 
 from fairseq_pdd.errors import UsageError

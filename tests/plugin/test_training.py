@@ -3,11 +3,11 @@
 import json
 import math
 
-import inprocess
-import naive
+from . import inprocess
+from . import naive
 import pytest
 import torch
-from inprocess import batch, load
+from .inprocess import batch, load
 
 TEACHER = {
     f"teacher_{name}"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, List, Tuple
 
-import commands
+from . import commands
 import pytest
 import torch
 from fairseq.data import Dictionary, data_utils

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from chromium_page import ARGUMENTS, OpenReport
+from .chromium_page import ARGUMENTS, OpenReport
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_records
-from chromium_page import OpenReport, contrast
+from . import report_records
+from .chromium_page import OpenReport, contrast
 
 # colour of each text that is visible, on the nearest background that is not transparent
 TEXT_COLOURS = """() => {

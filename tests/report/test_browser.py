@@ -6,8 +6,8 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-import report_records
-from chromium_page import OpenReport, choose, oklab_lightness, rgb_of
+from . import report_records
+from .chromium_page import OpenReport, choose, oklab_lightness, rgb_of
 from playwright.sync_api import Page
 
 STEPS = 7

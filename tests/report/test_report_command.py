@@ -6,8 +6,8 @@ from typing import Dict, List
 
 import numpy as np
 import pytest
-import report_records
-from chromium_page import OpenReport
+from . import report_records
+from .chromium_page import OpenReport
 from playwright.sync_api import Page
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner

@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from toy import EOS, PAD, WORDS, ToyModel, sequences
+from .toy import EOS, PAD, WORDS, ToyModel, sequences
 
 from fairseq_pdd.scoring import HypothesisScorer
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from fairseq import search
 from fairseq.sequence_generator import SequenceGenerator
-from toy import ToyModel
-from toy import dictionary as toy_dictionary
+from .toy import ToyModel
+from .toy import dictionary as toy_dictionary
 
 from fairseq_pdd.core import dirichlet_measures
 from fairseq_pdd.scoring import HypothesisScorer, LastLayer

@@ -5,11 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-import inprocess
+from ..plugin import inprocess
 import pytest
-import spoken
+from . import spoken
 import torch
-from recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2, S2T
+from .recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2, S2T
 
 
 def pytest_configure(config: pytest.Config) -> None:

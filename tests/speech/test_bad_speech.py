@@ -2,14 +2,14 @@
 
 import json
 
-import inprocess
+from ..plugin import inprocess
 import numpy as np
 import pytest
 import soundfile
-import spoken
+from . import spoken
 import torch
-from inprocess import build
-from recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2
+from ..plugin.inprocess import build
+from .recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.speech import inputs

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import commands
+from ..plugin import commands
 import numpy as np
 import soundfile
-import spoken
+from . import spoken
 
 HERE = commands.REPOSITORY / "examples" / "librispeech"
 

@@ -2,10 +2,10 @@
 
 import math
 
-import inprocess
+from ..plugin import inprocess
 import pytest
 import torch
-from recipes import DISTIL_S2T
+from .recipes import DISTIL_S2T
 
 SHARPNESS = 100
 

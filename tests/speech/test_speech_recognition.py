@@ -4,17 +4,17 @@ import json
 import subprocess
 import sys
 
-import commands
-import inprocess
+from ..plugin import commands
+from ..plugin import inprocess
 import jiwer
-import naive
+from ..plugin import naive
 import numpy as np
 import pytest
 import soundfile
-import spoken
+from . import spoken
 import torch
-from inprocess import batch, build, load
-from recipes import DISTIL_VGG, PD_SEND2, VGG
+from ..plugin.inprocess import batch, build, load
+from .recipes import DISTIL_VGG, PD_SEND2, VGG
 from torchaudio.compliance import kaldi
 
 from fairseq_pdd.errors import UsageError

@@ -6,15 +6,15 @@ import re
 import sys
 from pathlib import Path
 
-import commands
-import inprocess
+from ..plugin import commands
+from ..plugin import inprocess
 import jiwer
-import naive
+from ..plugin import naive
 import pytest
-import spoken
+from . import spoken
 import torch
-from inprocess import batch, build, load
-from recipes import DISTIL_S2T, PD_SEND2
+from ..plugin.inprocess import batch, build, load
+from .recipes import DISTIL_S2T, PD_SEND2
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache

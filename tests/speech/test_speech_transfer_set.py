@@ -2,10 +2,10 @@
 
 import json
 
-import inprocess
+from ..plugin import inprocess
 import pytest
-import spoken
-from recipes import DISTIL_S2T, DISTIL_VGG
+from . import spoken
+from .recipes import DISTIL_S2T, DISTIL_VGG
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app

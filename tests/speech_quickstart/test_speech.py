@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import COLUMNS, FeatureZip, train_subwords, write_tsv
 from prompts import asterisk, dubbed
-from test_queen import archive, conversation
-from tones import tone, write_recordings
+from .test_queen import archive, conversation
+from .tones import tone, write_recordings
 from utterances import Utterance, plausible, split_of, spoken
 
 SIZES = {"train": 20, "valid": 3, "test": 4, "ood_other": 5}

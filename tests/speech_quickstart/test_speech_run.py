@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tones import write_recordings
+from .tones import write_recordings
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = REPOSITORY / "examples" / "speech_quickstart" / "run.sh"
