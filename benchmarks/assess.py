@@ -1,4 +1,4 @@
-"""What assessing records takes, next to parsing their JSON alone."""
+"""Measure the time of assessing records, relative to parsing their JSON."""
 
 import argparse
 import json
@@ -14,24 +14,23 @@ from fairseq_pdd.assess import (
     Metric,
     combine,
     detect_all,
-    read_best,
-    read_scores,
     rejection,
     sentence_errors,
     word_errors,
     word_scores,
 )
+from fairseq_pdd.records import read_records
 
 MEASURES = ("total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score")
 TOKENS = 25
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Read the options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sentences", type=int, default=10_000, help="of either file")
-    parser.add_argument("--nbest", type=int, default=5, help="hypotheses a sentence")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--sentences", type=int, default=10_000, help="sentences per file")
+    parser.add_argument("--nbest", type=int, default=5, help="hypotheses per sentence")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests")
     args = parser.parse_args()
     if args.quick:
         args.sentences = 50
@@ -39,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write(path: Path, args: argparse.Namespace, seed: int) -> None:
-    """Records of an ensemble, PrEx and ExPr, in the size of fairseq-generate's."""
+    """Write records of an ensemble, PrEx and ExPr, of the size of fairseq-generate's."""
     rng = random.Random(seed)
 
     def block() -> Dict[str, Any]:
@@ -69,7 +68,7 @@ def write(path: Path, args: argparse.Namespace, seed: int) -> None:
 
 
 def parse(path: Path) -> None:
-    """Do what cannot be spared."""
+    """Parse each line as JSON, the least work of any reader."""
     with open(path, encoding="utf-8") as file:
         for line in file:
             json.loads(line)
@@ -97,9 +96,11 @@ def main() -> None:
             write(path, args, seed)
         size = measuring.size(paths[0].stat().st_size)
         timed("parsing a file as JSON", lambda: parse(paths[0]))
-        outputs, scores = timed("reading the in-domain file", lambda: read_best(paths[0]))
-        outside = timed("reading the out-of-domain file", lambda: read_scores(paths[1]))
-    values = combine(scores)
+        inside = timed("reading the in-domain file", lambda: read_records(paths[0], token_ranks=1))
+        outside = timed(
+            "reading the out-of-domain file", lambda: read_records(paths[1], token_ranks=0)
+        )
+    values, outputs = combine(inside), inside.best()
     timed("detection, 1000 resamples", lambda: detect_all(values, combine(outside)))
     error = timed("sentence BLEU", lambda: sentence_errors(outputs, Metric.bleu))
     timed("rejection curves", lambda: [rejection(error, column) for column in values.values()])
@@ -109,7 +110,7 @@ def main() -> None:
         f"""## Assessment
 
 `fairseq-pdd assess` on an ensemble's records of {args.sentences:,} × {args.nbest} hypotheses of \
-{TOKENS} tokens ({size} a file), {len(values)} measures each.
+{TOKENS} tokens ({size} per file), {len(values)} measures each.
 
 {measuring.table(["step", "seconds", "of parsing a file"], rows)}
 """

@@ -1,8 +1,8 @@
-"""What listing k classes costs: loss and gradient of Eq. 17 against the whole mean, by k.
+"""Measure the error of loss and gradient of Eq. 17 if only k classes are listed, by k.
 
-Compares, on a validation batch of a real ensemble, the loss and the gradient of a student from
-the ensemble's whole mean with those from its top k and the rest spread evenly, as a teacher
-cache has them.
+Compares the loss and the gradient of a student for the ensemble's whole mean with those for its
+top k classes and an evenly spread rest, as in a teacher cache. Uses sentences of a real ensemble's
+validation data.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 from fairseq import checkpoint_utils, utils
 from torch import Tensor
 
-import fairseq_pdd  # noqa: F401  (registers, as --user-dir does)
+import fairseq_pdd.tasks  # noqa: F401  (registers the tasks like --user-dir)
 from fairseq_pdd.core import MeanProbs, TopKProbs, mean_kl, reverse_kl_proxy_dirichlet
 from fairseq_pdd.teacher import EnsembleTeacher
 
@@ -21,7 +21,7 @@ TOP_K = (1, 8, 32, 64, 128, 256)
 
 
 def batches(task: Any, subset: str, sentences: int) -> List[Dict[str, Any]]:
-    """Sentences of a subset, evenly spaced, in batches of 20."""
+    """Return evenly spaced sentences of a subset, in batches of 20."""
     task.load_dataset(subset)
     dataset = task.dataset(subset)
     step = max(1, len(dataset) // sentences)
@@ -33,7 +33,7 @@ def batches(task: Any, subset: str, sentences: int) -> List[Dict[str, Any]]:
 
 
 def loss_and_gradient(name: str, z: Tensor, mean: MeanProbs, lam: Tensor) -> Tuple[Tensor, Tensor]:
-    """Loss ``[N]`` and gradient ``[N, K]``."""
+    """Compute loss ``[N]`` and gradient ``[N, K]`` of a criterion."""
     z = z.detach().requires_grad_()
     loss = reverse_kl_proxy_dirichlet(z, mean, lam) if name == "pd_send2" else mean_kl(z, mean)
     (gradient,) = torch.autograd.grad(loss.sum(), z)
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("data", help="binarised data")
     parser.add_argument("--teacher-paths", required=True, help="the ensemble, joined with ':'")
     parser.add_argument("--student", required=True, help="checkpoint whose gradients are compared")
-    parser.add_argument("--subset", default="valid", help="what to compare on")
-    parser.add_argument("--sentences", type=int, default=200, help="how many of them")
+    parser.add_argument("--subset", default="valid", help="subset to compare on")
+    parser.add_argument("--sentences", type=int, default=200, help="number of sentences")
     args = parser.parse_args()
     logging.getLogger().setLevel(logging.WARNING)
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Is a student trained from a teacher cache as good as one that had the ensemble itself?
+# Compare students trained from a teacher cache with students trained from the ensemble itself.
 #
 #   bash benchmarks/cache_student.sh WORK OUT [SEED…]
 #
-# WORK is the folder of a finished quickstart (examples/quickstart/runs/default). Caches its
-# ensemble by the defaults, trains PD-SEnD² from the ensemble and from the cache with each seed (1 2)
-# as the quickstart does it, translates the test set and the out-of-domain sets, and prints a table.
-# What is done is skipped, so an interrupted run goes on.
+# WORK is the folder of a finished quickstart (examples/quickstart/runs/default). The script caches
+# its ensemble with the default settings. It trains PD-SEnD² from the ensemble and from the cache with
+# each seed (default: 1 2), with the quickstart's options. It translates the test set and the
+# out-of-domain sets, and prints a table. Finished commands are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ members=$(printf '%s:' "$WORK"/member*/checkpoint_best.pt)
 ENSEMBLE=${members%:}
 mkdir -p "$OUT/logs"
 
-# once NAME COMMAND…: run if it did not end well before, two at a time; `settle` waits
+# once NAME COMMAND…: start unless it succeeded before, two at a time; `settle` waits
 once() {
   local name=$1; shift
   [ -e "$OUT/logs/$name.done" ] && return
@@ -63,7 +63,7 @@ translated=
 sets=(test $(cd "$WORK/records/ensemble" && printf '%s\n' ood_*.jsonl | sed 's/.jsonl$//'))
 for name in $names; do
   for i in "${!sets[@]}"; do
-    # fairseq-preprocess called the sets test, test1, test2, …
+    # fairseq-preprocess named the sets test, test1, test2, …
     subset=test$([ "$i" = 0 ] || echo "$i")
     once $name-${sets[$i]} $BIN/fairseq-generate "$WORK/bin" $PLUGIN --cpu --quiet \
       --path "$OUT/$name/checkpoint_best.pt" --gen-subset $subset --beam 5 \

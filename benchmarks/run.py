@@ -1,4 +1,4 @@
-"""Runs all benchmarks, each in a process of its own, and writes RESULTS.md and cost.png."""
+"""Run all benchmarks, each in its own process, and write RESULTS.md and cost.png."""
 
 import argparse
 import os
@@ -17,15 +17,15 @@ SCRIPTS = ("loss.py", "teacher.py", "step.py", "generate.py", "assess.py")
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Read the options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the report")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests")
     return parser.parse_args()
 
 
 def section(script: str, options: List[str]) -> str:
-    """What a benchmark reports."""
+    """Run a benchmark; return its section of the report."""
     measuring.say(f"== {script}")
     command = [sys.executable, str(HERE / script), *options]
     process = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What over-confident teachers do to a student, with and without a cap on the target's precision.
+"""Measure the effect of over-confident teachers on a student, with and without a precision cap.
 
-The paper calls speech its stress test: members so sharp that most of the mass is on one class,
-hence λ = 1/β̂0 next to nothing. Here members are classifiers on synthetic data whose logits are
-multiplied by a growing sharpness; they differ little where the data are and more away from them. A
-small student learns from them by Eq. 17, in float32 and with logits rounded to bfloat16, with caps
-on β̂0 (a floor on λ) and without. Writes a table and a figure; about two minutes on one core.
+Speech is the paper's stress test: members are so sharp that most of the mass is on one class, and
+λ = 1/β̂0 is close to 0. Here members are classifiers on synthetic data whose logits are multiplied
+by a growing sharpness. They differ little on the data and more away from them. A small student
+learns from them by Eq. 17, in float32 and with logits rounded to bfloat16, with caps on β̂0 (a floor
+on λ) and without. Writes a table and a figure, in about two minutes on one core.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TYPES = (torch.float32, torch.bfloat16)
 
 
 class Outcome(NamedTuple):
-    """What became of a student."""
+    """Measurements of a trained student."""
 
     divergence: float
     """KL(π̂ ‖ student) on held-out data, nats."""
@@ -36,8 +36,9 @@ class Outcome(NamedTuple):
     log_precision: float
     """Mean ln Σ exp z of the student."""
     largest_logit: float
+    """Largest |z| of the student on held-out data."""
     auroc: float
-    """Of the student's RMI, data against what lies away from them."""
+    """AUROC of the student's RMI in %, for inputs away from the data against the data."""
 
 
 class Members:
@@ -50,24 +51,24 @@ class Members:
         self.own = torch.randn(MEMBERS, DIM, CLASSES, generator=generator)
 
     def statistics(self, x: Tensor) -> EnsembleStatistics:
-        """Statistics for inputs ``[N, DIM]``."""
-        # length 1 is where the data are
-        strangeness = (x.norm(dim=-1, keepdim=True) - 1).clamp(min=0)
+        """Compute the ensemble's statistics for inputs ``[N, DIM]``."""
+        # the data have length 1
+        distance = (x.norm(dim=-1, keepdim=True) - 1).clamp(min=0)
         statistics = EnsembleStatistics()
         for own in self.own:
-            logits = x @ self.common + (0.02 + strangeness) * (x @ own)
+            logits = x @ self.common + (0.02 + distance) * (x @ own)
             statistics.update((self.sharpness * logits).log_softmax(-1))
         return statistics
 
 
 def inputs(size: int, radius: float, generator: torch.Generator) -> Tensor:
-    """Random directions of one length, ``[size, DIM]``."""
+    """Draw inputs ``[size, DIM]`` of random direction and length ``radius``."""
     x = torch.randn(size, DIM, generator=generator)
     return radius * x / x.norm(dim=-1, keepdim=True)
 
 
 def train(sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: int = 1) -> Outcome:
-    """Train a student and see what became of it."""
+    """Train a student and measure it."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     members = Members(sharpness, seed)
@@ -82,9 +83,9 @@ def train(sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: 
         return statistics.inverse_precision.clamp(min=1 / cap)
 
     def batch(size: int) -> Tensor:
-        # a tenth is less usual, so that there is disagreement to learn from
-        usual = inputs(size - size // 10, 1.0, generator)
-        return torch.cat([usual, inputs(size // 10, 1.5, generator)])
+        # a tenth is away from the data, where the members disagree
+        inside = inputs(size - size // 10, 1.0, generator)
+        return torch.cat([inside, inputs(size // 10, 1.5, generator)])
 
     for _ in range(updates):
         x = batch(128)
@@ -98,15 +99,15 @@ def train(sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: 
         schedule.step()
 
     with torch.no_grad():
-        usual, strange = inputs(1000, 1.0, generator), inputs(1000, 1.5, generator)
-        teacher, z = members.statistics(usual), logits(usual)
+        inside, outside = inputs(1000, 1.0, generator), inputs(1000, 1.5, generator)
+        teacher, z = members.statistics(inside), logits(inside)
         mean = teacher.mean_probs
         divergence = (torch.xlogy(mean, mean) - mean * z.log_softmax(-1)).sum(-1).mean().item()
-        rmi = torch.cat([dirichlet_measures(z).rmi, dirichlet_measures(logits(strange)).rmi])
+        rmi = torch.cat([dirichlet_measures(z).rmi, dirichlet_measures(logits(outside)).rmi])
         labels = torch.arange(2000) >= 1000
         return Outcome(
             divergence=divergence,
-            # what float32 members can tell from 0, as in the training log
+            # the smallest λ that float32 members can resolve, as in the training log
             teacher_log_precision=-inverse_precision(teacher)
             .clamp(min=2 * torch.finfo(torch.float32).eps / (CLASSES - 1))
             .log()
@@ -119,12 +120,12 @@ def train(sharpness: float, cap: float, dtype: torch.dtype, updates: int, seed: 
 
 
 def name_of(cap: float) -> str:
-    """How a cap is called in table and figure."""
+    """Name a cap in table and figure."""
     return "no cap" if math.isinf(cap) else f"β̂0 ≤ {cap:.0e}"
 
 
 def plot(results: Dict[Tuple[float, float, torch.dtype], Outcome], path: Path) -> None:
-    """Draw what becomes of students as members grow sharper."""
+    """Draw the measurements of students against the sharpness of the members."""
     import matplotlib
 
     matplotlib.use("Agg")

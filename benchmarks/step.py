@@ -1,6 +1,7 @@
-"""What a training step costs: plain, and with a teacher.
+"""Measure the cost of a training step, without and with a teacher.
 
-Steps of fairseq's trainer on the same batches in turns: forward, backward, optimizer, logging.
+Runs steps of fairseq's trainers in turns on the same batches: forward, backward, optimizer,
+logging.
 """
 
 import argparse
@@ -15,20 +16,19 @@ from typing import Any, Dict, List
 import measuring
 import torch
 import workload
-from workload import Workload
-
 from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
+from workload import Workload
 
 PLAIN = "label_smoothed_cross_entropy"
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Read the options of the command."""
     parser = measuring.parser(__doc__)
-    parser.add_argument("--members", type=int, default=10, help="of the ensemble")
-    parser.add_argument("--batches", type=int, default=6, help="of a turn")
+    parser.add_argument("--members", type=int, default=10, help="members of the ensemble")
+    parser.add_argument("--batches", type=int, default=6, help="batches per turn")
     parser.add_argument("--data", type=Path, help="binarised data (default: random sentences)")
-    parser.add_argument("--teacher-paths", help="its ensemble, joined with ':'")
+    parser.add_argument("--teacher-paths", help="ensemble for --data, joined with ':'")
     args = parser.parse_args()
     if args.quick:
         args.members, args.batches, args.repeats = 2, 2, 2
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_workload(args: argparse.Namespace, folder: Path) -> Workload:
-    """What the command line names, or random data."""
+    """Return the data of the command line, or make random data."""
     size = workload.TINY if args.quick else workload.Size()
     if args.data is None:
         return workload.make(folder, size, args.members)
@@ -45,7 +45,7 @@ def make_workload(args: argparse.Namespace, folder: Path) -> Workload:
 
 
 def make_cache(work: Workload, folder: Path) -> Path:
-    """A teacher cache of the training data, as by default."""
+    """Make a teacher cache of the training data, with the default settings."""
     settings = CacheSettings(
         data=work.data,
         checkpoints=tuple(work.teachers),
@@ -58,13 +58,13 @@ def make_cache(work: Workload, folder: Path) -> Path:
         workers=1,
         cpu=True,
     )
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the report
         build_cache(settings)
     return settings.destdir
 
 
 def cases_of(work: Workload, folder: Path) -> Dict[str, List[Any]]:
-    """Arguments of ``fairseq-train`` by case; the first one is what others are compared to."""
+    """Return arguments of ``fairseq-train`` by case; the first case is the baseline."""
     distil = ["--task", "distill_translation", "--criterion", "pd_send2"]
     return {
         PLAIN: workload.plain(),
@@ -104,7 +104,7 @@ def main() -> None:
         f"""## A training step
 
 `Trainer.train_step` of a Transformer of {work.size.layers} + {work.size.layers} layers, dimension
-{work.size.dim}, {classes:,} types, {tokens:,.0f} target tokens a batch, members of the same size;
+{work.size.dim}, {classes:,} types, {tokens:,.0f} target tokens per batch, members of the same size;
 {"random sentences" if args.data is None else "own data"}, {args.threads} threads.
 Medians of {args.repeats} turns of {len(batches)} batches, in brackets the least and the greatest
 ratio of a turn.
@@ -117,7 +117,7 @@ ratio of a turn.
 def measure(
     trainers: Dict[str, Any], batches: List[Dict[str, Any]], repeats: int
 ) -> Dict[str, List[float]]:
-    """Seconds that each trainer takes for all batches, ``repeats`` times."""
+    """Measure the seconds of each trainer for all batches, ``repeats`` times."""
     seconds: Dict[str, List[float]] = {name: [] for name in trainers}
     for turn in range(repeats + 1):
         sums = dict.fromkeys(trainers, 0.0)

@@ -1,4 +1,4 @@
-"""What an online teacher takes of memory and time, by the number of its members."""
+"""Measure memory and time of an online teacher by the number of its members."""
 
 import argparse
 import itertools
@@ -17,9 +17,11 @@ from fairseq_pdd.teacher.memory import weights_of
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Read the options of the command."""
     parser = measuring.parser(__doc__)
-    parser.add_argument("--members", type=int, nargs="+", default=[2, 4, 6, 8, 10], help="M")
+    parser.add_argument(
+        "--members", type=int, nargs="+", default=[2, 4, 6, 8, 10], help="numbers of members"
+    )
     args = parser.parse_args()
     if args.quick:
         args.members, args.repeats = [2, 3], 2
@@ -27,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def all_at_once(members: List[Any], sample: Dict[str, Any], mask: torch.Tensor) -> Any:
-    """Eq. 16 from one tensor of all members, ``[N, M, K]``."""
+    """Compute Eq. 16 from one tensor of all members, ``[N, M, K]``."""
     with torch.no_grad():
         logits = [member(**sample["net_input"])[0][mask] for member in members]
         return textbook.statistics(torch.stack(logits, dim=1))
@@ -81,7 +83,7 @@ def main() -> None:
 
 Statistics of a batch of {int(mask.sum()):,} target tokens and {len(task.target_dictionary):,} types
 by members of {size.layers} + {size.layers} layers, dimension {size.dim}, float32,
-{args.threads} threads: peak memory beside the weights, members' activations included, and time
+{args.threads} threads: peak memory without the weights, with members' activations, and time
 (median of {args.repeats}).
 "textbook" holds all members' predictions at once, in float64.
 

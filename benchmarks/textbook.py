@@ -1,7 +1,7 @@
-"""The method as the paper writes it down: what a direct implementation computes and holds.
+"""A direct implementation of the paper's equations, as a baseline for time and memory.
 
-All members' predictions in one tensor, everything in float64, gradients by autograd: the way of
-the authors' public code, from the paper's equations.
+All members' predictions are in one tensor, all numbers are float64, and gradients are autograd's,
+as in the authors' public code.
 """
 
 from typing import Tuple
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def statistics(member_logits: Tensor) -> Tuple[Tensor, Tensor]:
-    """Mean and precision of the Proxy-Dirichlet, Eq. 16.
+    """Compute mean and precision of the Proxy-Dirichlet, Eq. 16.
 
     Args:
-        member_logits: ``[T, M, K]``.
+        member_logits: logits of all members, ``[T, M, K]``.
 
     Returns:
         π̂ ``[T, K]`` and β̂₀ ``[T]``, float64.
@@ -26,10 +26,10 @@ def statistics(member_logits: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def loss(logits: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
-    """Eq. 17 with δ = 1, ``[T]``.
+    """Compute Eq. 17 with δ = 1, ``[T]``.
 
     Args:
-        logits: of the student, ``[T, K]``.
+        logits: logits of the student, ``[T, K]``.
         mean: π̂, ``[T, K]``.
         precision: β̂₀, ``[T]``.
     """

@@ -1,4 +1,4 @@
-"""Something to train and to distil: random sentences, and models of the quickstart's size."""
+"""Data and models for the benchmarks: random sentences, and models of the quickstart's size."""
 
 import random
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 
-import fairseq_pdd  # noqa: F401  (registers, as --user-dir does)
+import fairseq_pdd.tasks  # noqa: F401  (registers the tasks like --user-dir)
 
 
 class Size(NamedTuple):
-    """Of data and models."""
+    """Size of data and models."""
 
     classes: int = 4000
     max_tokens: int = 2000
@@ -35,7 +35,7 @@ class Workload:
     size: Size
 
     def config(self, *args: Any) -> DictConfig:
-        """What ``fairseq-train`` makes of its command line."""
+        """Build the configuration of ``fairseq-train`` from command-line arguments."""
         size = self.size
         argv = [
             self.data, "--arch", "transformer_iwslt_de_en", "--share-all-embeddings",
@@ -52,7 +52,7 @@ class Workload:
         return convert_namespace_to_omegaconf(parsed)
 
     def trainer(self, *args: Any) -> Trainer:
-        """fairseq's trainer of that command line, ready to train."""
+        """Build fairseq's trainer from command-line arguments, ready to train."""
         cfg = self.config(*args)
         utils.set_torch_seed(cfg.common.seed)
         task = tasks.setup_task(cfg.task)
@@ -64,18 +64,19 @@ class Workload:
 
 
 def plain(label_smoothing: float = 0.1) -> List[Any]:
-    """Arguments of ordinary training."""
+    """Return the arguments of ordinary training."""
     return ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", label_smoothing]
 
 
 def batches(trainer: Trainer) -> Iterator[Dict[str, Any]]:
-    """Training batches, in the order of one epoch."""
+    """Yield the training batches in the order of one epoch."""
     yield from trainer.get_train_iterator(epoch=1).next_epoch_itr(shuffle=True)
 
 
 def make(folder: Path, size: Size, members: int, test: int = 0) -> Workload:
-    """Make random data, with ``test`` sentences to translate, and untrained members that differ
-    in their seed.
+    """Make random data, with ``test`` sentences to translate, and untrained members.
+
+    The members differ in their seed.
     """
     workload = Workload(folder / "bin", [], size)
     _preprocess(folder, size, test)
@@ -92,7 +93,7 @@ def _preprocess(folder: Path, size: Size, test: int) -> None:
     from fairseq_cli.preprocess import main
 
     generator = random.Random(0)
-    words = [f"w{number}" for number in range(size.classes - 4)]  # and fairseq's own symbols
+    words = [f"w{number}" for number in range(size.classes - 4)]  # fairseq has 4 own symbols
     every = [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
 
     def write(split: str, side: str, first: List[str], count: int) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The README's picture of a report: its outputs in light, and its tables in dark on a phone.
+"""Make the README's picture of a report: outputs in light colours, and tables on a dark phone.
 
-After ``make quickstart``::
+Run after ``make quickstart``::
 
     fairseq-pdd report examples/quickstart/runs/default/records --out report.html
     python docs/screenshot.py report.html docs/report.png
@@ -16,14 +16,14 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 HEIGHT, DESKTOP, PHONE, GAP = 820, 1080, 390, 24
-COLOURS = 128  # keep the file small
+COLOURS = 128  # few colours keep the file small
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path, help="page that fairseq-pdd report wrote")
+    parser.add_argument("report", type=Path, help="page written by fairseq-pdd report")
     parser.add_argument("out", type=Path, help="PNG to write")
-    parser.add_argument("--system", help="whose outputs; without this, the first one's")
+    parser.add_argument("--system", help="system whose outputs are shown (default: the first)")
     args = parser.parse_args()
 
     with sync_playwright() as playwright:
@@ -52,7 +52,7 @@ def opened(browser: Browser, report: Path, width: int, scheme: str) -> Page:
 
 
 def outputs(page: Page, system: "str | None") -> Image.Image:
-    """The most uncertain outputs of the test set, with the values of one token."""
+    """Show the most uncertain outputs of the test set, with the values of one token."""
     if system is not None:
         page.select_option("#system", label=system)
     page.select_option("#order", value="descending")

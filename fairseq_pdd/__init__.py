@@ -1,26 +1,31 @@
 """Ensemble distribution distillation with Proxy-Dirichlet targets, as a fairseq plugin.
 
-``fairseq_pdd.core`` is plain PyTorch. Everything else extends fairseq and registers itself on
-import, which is what ``--user-dir fairseq_pdd`` does.
+Importing this package imports nothing else. ``fairseq_pdd.core`` needs PyTorch only.
+fairseq imports :mod:`fairseq_pdd.tasks` and :mod:`fairseq_pdd.models` by itself where it is given
+``--user-dir fairseq_pdd``; they register the tasks and criterions. In Python,
+``import fairseq_pdd.tasks`` does the same.
 """
 
-import argparse
-from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, List
 
 from .version import __version__
 
-__all__ = ["__version__"]
-
-# Where fairseq is missing the numeric core still serves.
-if find_spec("fairseq") is not None:
-    import torch
-
-    # From 2.6 on torch unpickles only types that are known to be safe. fairseq's checkpoints
-    # hold one more, which can do nothing but keep attributes.
-    if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals([argparse.Namespace])
-
-    from . import criterions, models, tasks  # noqa: F401
+if TYPE_CHECKING:
     from .hub import Output, Translator, load
 
-    __all__ += ["Output", "Translator", "load"]
+__all__ = ["Output", "Translator", "__version__", "load"]
+
+_IN_HUB = ("Output", "Translator", "load")
+
+
+def __getattr__(name: str) -> Any:
+    """Import :mod:`fairseq_pdd.hub` when one of its names is used first (PEP 562)."""
+    if name in _IN_HUB:
+        from . import _fairseq, hub  # noqa: F401  (first: importing fairseq must not change logging)
+
+        return getattr(hub, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_IN_HUB})

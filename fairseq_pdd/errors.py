@@ -1,8 +1,8 @@
-"""The one exception for input that its user can mend."""
+"""The exception for input that its user can fix."""
 
 
 class UsageError(SystemExit, ValueError):
-    """Wrong input, told in one line that names the culprit and the mend.
+    """Wrong input, reported in one line that names the culprit and the fix.
 
     A command ends with that line and status 1 instead of a traceback (it is a ``SystemExit``);
     Python callers catch it like any ``ValueError``.
@@ -17,5 +17,5 @@ class UsageError(SystemExit, ValueError):
         return str(self.code)
 
     def __reduce__(self) -> "tuple[type[UsageError], tuple[str]]":
-        """Pickle as what it was made of, for errors of worker processes."""
+        """Pickle the message alone, so that errors of worker processes can be restored."""
         return type(self), (self.message,)

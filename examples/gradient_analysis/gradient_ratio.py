@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Figure 1 of the paper: what part of a criterion's gradient goes to the class that matters.
+"""Plot Figure 1 of the paper: the part of a criterion's gradient for the class of interest.
 
-The ratio ρ (Eq. 15) of every criterion of Eq. 14 against the number of classes, in the three
-situations of Section 3, from the losses of fairseq_pdd.core by autograd in float64.
+Computes the ratio ρ (Eq. 15) of every criterion of Eq. 14 against the number of classes, in the
+three situations of Section 3, from the losses of fairseq_pdd.core by autograd in float64.
 """
 
 import argparse
-import logging
 import math
 import os
 from enum import Enum
@@ -30,17 +29,15 @@ from fairseq_pdd.core import (
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
-
 EPSILON, ALPHA_0, BETA_0 = 1e-4, 9e4, 1e5  # Eqs. 11-13, and β₀ of the target
 
-# The losses ask for δ > 0, since a concentration that underflows needs it. The concentrations
-# here are at least 1e-4, to which 1e-30 adds nothing: e + δ is e, bit for bit.
+# The losses require δ > 0, for concentrations that underflow. The concentrations here are at least
+# 1e-4, and adding 1e-30 to them changes no bit.
 NO_OFFSET = 1e-30
 
 
 class Situation(Enum):
-    """How far the Prior Network is."""
+    """Stage of the Prior Network's training."""
 
     INITIALISATION = "at initialisation"
     CONVERGENCE = "near convergence"
@@ -48,13 +45,13 @@ class Situation(Enum):
 
 
 class Offset(Enum):
-    """Where the +1 of Section 4 is added, and what the gradient is taken of."""
+    """Place where the +1 of Section 4 is added, and variable of the gradient."""
 
     NONE = "no offset"
     CONCENTRATIONS = "+1, gradient for ln α"
-    """To the α and β of Eqs. 11-13, of whose logarithms the gradient is taken (footnote 4)."""
+    """Adds 1 to the α and β of Eqs. 11-13; the gradient is that for ln α (footnote 4)."""
     LOGITS = "+1, gradient for the network's logits z"
-    """By the network, α = exp(z) + 1: the gradient that training follows."""
+    """Adds 1 in the network, α = exp(z) + 1; training follows this gradient."""
 
 
 class Student(NamedTuple):
@@ -65,7 +62,7 @@ class Student(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the losses are given."""
+    """Target of the losses."""
 
     probs: Tensor
     """π of Eq. 11, ``[K]``."""
@@ -105,14 +102,14 @@ CRITERIA: Dict[str, Callable[[Student, Target], Tensor]] = {
 
 
 def sparse_probs(num_classes: int, rest: float, likely: int = 0) -> Tensor:
-    """``1 - rest`` for the class ``likely``, ``rest`` spread over all others; ``[K]``."""
+    """Return probabilities ``[K]``: ``1 - rest`` for ``likely``, ``rest`` over all others."""
     probs = torch.full((num_classes,), rest / (num_classes - 1), dtype=torch.float64)
     probs[likely] = 1 - rest
     return probs
 
 
 def concentrations(situation: Situation, num_classes: int) -> Tensor:
-    """The network's α before any offset, ``[K]``: 1, Eq. 12 or Eq. 13."""
+    """Return the network's α before any offset, ``[K]``: 1, Eq. 12 or Eq. 13."""
     if situation is Situation.INITIALISATION:
         return torch.ones(num_classes, dtype=torch.float64)
     likely = 0 if situation is Situation.CONVERGENCE else num_classes - 1
@@ -120,7 +117,7 @@ def concentrations(situation: Situation, num_classes: int) -> Tensor:
 
 
 def gradient(criterion: str, situation: Situation, offset: Offset, num_classes: int) -> Tensor:
-    """Gradient of a criterion of Eq. 14 for all classes, ``[K]``; the first is the target's."""
+    """Compute the gradient of a criterion of Eq. 14, ``[K]``; the first class is the target's."""
     added = 1.0 if offset is Offset.CONCENTRATIONS else 0.0
     logits = (concentrations(situation, num_classes) + added).log().requires_grad_()
     probs = sparse_probs(num_classes, EPSILON)
@@ -131,7 +128,7 @@ def gradient(criterion: str, situation: Situation, offset: Offset, num_classes: 
 
 
 def gradient_ratio(grad: Tensor) -> float:
-    """ρ of Eq. 15 for a gradient ``[K]``; infinite where the tail gets no gradient at all."""
+    """Compute ρ of Eq. 15 for a gradient ``[K]``; infinite if the tail has no gradient."""
     num_classes = len(grad)
     return float((num_classes - 1) / num_classes * grad[0].abs() / grad[1:].abs().sum())
 
@@ -146,7 +143,7 @@ class Curve(NamedTuple):
 
 
 def curves(classes: List[int]) -> List[Curve]:
-    """All curves of the figure."""
+    """Compute all curves of the figure."""
     return [
         Curve(
             criterion,
@@ -161,7 +158,7 @@ def curves(classes: List[int]) -> List[Curve]:
 
 
 def draw(classes: List[int], all_curves: List[Curve], path: Path) -> None:
-    """Write the figure."""
+    """Draw all curves and write the figure."""
     figure, axes = plt.subplots(
         len(Offset), len(Situation), figsize=(11, 8.5), sharex=True, layout="constrained"
     )
@@ -191,7 +188,7 @@ def draw(classes: List[int], all_curves: List[Curve], path: Path) -> None:
 
 
 def table(classes: List[int], all_curves: List[Curve]) -> str:
-    """The curves at the powers of ten, as Markdown."""
+    """Format the curves at the powers of ten as Markdown."""
     decades = [k for k in classes if math.log10(k).is_integer()]
     rows = [
         [curve.situation.value, curve.offset.value, curve.criterion]
@@ -210,7 +207,7 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results"
     )
     parser.add_argument("--most", type=int, default=100_000, help="largest number of classes")
-    parser.add_argument("--points", type=int, default=81, help="numbers of classes on a curve")
+    parser.add_argument("--points", type=int, default=81, help="number of points per curve")
     args = parser.parse_args()
     if args.most < 10 or args.points < 1:
         parser.error("--most must be at least 10 and --points at least 1")

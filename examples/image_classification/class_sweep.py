@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Distil an ensemble that tells K glyphs apart: what does the number of classes do to each loss?
+"""Distil an ensemble that classifies K glyphs, to measure the effect of K on each loss.
 
-Everything but K is the same for every K and every loss: the network (but for its last layer),
+Everything but K is the same for every K and every loss: the network (except its last layer),
 the number of steps, the optimiser. Writes a row for each system and seed to a JSON file.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 import torch
-from classifiers import ask
+from classifiers import ensemble_statistics
 from criteria import CRITERIA
 from glyphs import SIZE, Glyphs, glyphs, sample
 from predictions import Prediction, Scores, of_classifier, of_ensemble, of_prior_network, of_proxy
@@ -26,21 +26,21 @@ BATCH, HIDDEN, CLIP_NORM = 128, 256, 1.0
 
 
 class Effort(NamedTuple):
-    """How much to train."""
+    """Amount of training and evaluation."""
 
     members: int
     seeds: int
-    """Students of each loss."""
+    """Number of students of each loss."""
     steps: int
     test_images: int
-    """Of known classes, and as many of unknown ones."""
+    """Number of test images of known classes, and of unknown characters."""
 
 
 FULL, QUICK = Effort(4, 3, 600, 4000), Effort(2, 2, 60, 200)
 
 
 def network(num_classes: int, seed: int) -> nn.Module:
-    """A perceptron of two hidden layers."""
+    """Build a perceptron of two hidden layers."""
     torch.manual_seed(seed)
     return nn.Sequential(
         *(nn.Linear(SIZE * SIZE, HIDDEN), nn.ReLU(), nn.LayerNorm(HIDDEN)),
@@ -57,7 +57,7 @@ def train(
     learning_rate: float,
     seed: int,
 ) -> Dict[str, nn.Module]:
-    """Networks of the criteria, which start alike and see the same images."""
+    """Train one network per criterion, all with the same initial weights and images."""
     networks = {name: network(len(shapes), seed) for name in criteria}
     optimizers = {
         name: torch.optim.Adam(model.parameters(), learning_rate)
@@ -70,7 +70,7 @@ def train(
     generator = Generator().manual_seed(seed)
     for _ in trange(effort.steps, desc=f"seed {seed}", unit="step", leave=False):
         images, labels = sample(shapes, BATCH, generator)
-        teacher = ask(members, images)
+        teacher = ensemble_statistics(members, images)
         for name, model in networks.items():
             of_labels, of_teacher = CRITERIA[name].from_labels, CRITERIA[name].from_teacher
             logits = model(images)
@@ -85,7 +85,7 @@ def train(
 
 
 class Evaluation:
-    """Test images, known and unknown, and what the systems make of them."""
+    """Test images, known and unknown, and the scores of the systems on them."""
 
     def __init__(self, shapes: Glyphs, effort: Effort) -> None:
         generator = Generator().manual_seed(2**31)
@@ -112,14 +112,15 @@ class Evaluation:
     @torch.no_grad()
     def add_network(self, criterion: str, seed: int, model: nn.Module) -> None:
         """Score a single network."""
-        read = of_prior_network if CRITERIA[criterion].is_prior_network else of_classifier
-        self.add(criterion, seed, read(model(self.known[0])), read(model(self.novel)))
+        predict = of_prior_network if CRITERIA[criterion].is_prior_network else of_classifier
+        self.add(criterion, seed, predict(model(self.known[0])), predict(model(self.novel)))
 
     def add_ensemble(self, members: List[nn.Module]) -> None:
-        """Score the members, the ensemble and the proxy of it."""
+        """Score the members, the ensemble and its proxy."""
         for seed, member in enumerate(members):
             self.add_network("single", seed, member)
-        known, novel = ask(members, self.known[0]), ask(members, self.novel)
+        known = ensemble_statistics(members, self.known[0])
+        novel = ensemble_statistics(members, self.novel)
         self.add("ensemble", 0, of_ensemble(known), of_ensemble(novel))
         self.add("proxy", 0, of_proxy(known), of_proxy(novel))
 
@@ -128,15 +129,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("classes", type=int, help="K")
+    parser.add_argument("classes", type=int, help="number of classes, K")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument(
-        "--learning-rate", type=float, default=3e-3, help="highest, of all networks (%(default)s)"
+        "--learning-rate", type=float, default=3e-3, help="peak rate of all networks (%(default)s)"
     )
-    parser.add_argument("--quick", action="store_true", help="little training, to try it out")
+    parser.add_argument("--quick", action="store_true", help="little training, for tests")
     args = parser.parse_args()
     if args.out.exists():
-        print(f"{args.out}: trained before")
+        print(f"{args.out}: already trained")
         return
 
     effort = QUICK if args.quick else FULL

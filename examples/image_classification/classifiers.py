@@ -1,4 +1,4 @@
-"""Networks, of torchvision's parts, and their weights on disk."""
+"""Networks made of torchvision's blocks, and their weights on disk."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,12 @@ from fairseq_pdd.errors import UsageError
 
 
 def resnet50(num_classes: int) -> nn.Module:
-    """The paper's: the last normalisation of each residual branch starts at 0."""
+    """Build the paper's network; the last normalisation of each residual branch starts at 0."""
     return torchvision.models.resnet50(num_classes=num_classes, zero_init_residual=True)
 
 
 def resnet8(num_classes: int) -> nn.Module:
-    """ResNet for grey images of some 28 × 28 pixels: three residual blocks."""
+    """Build a ResNet of three residual blocks for grey images of about 28 × 28 pixels."""
 
     def smaller(inputs: int, outputs: int) -> BasicBlock:
         shortcut = nn.Sequential(
@@ -39,7 +39,7 @@ ARCHITECTURES: Dict[str, Callable[[int], nn.Module]] = {"resnet50": resnet50, "r
 
 
 def save(state: Dict[str, object], path: Path) -> None:
-    """Write ``state``; what was there stays whole if the process is killed."""
+    """Write ``state``; the old file stays intact if the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     torch.save(state, unfinished)
@@ -47,16 +47,16 @@ def save(state: Dict[str, object], path: Path) -> None:
 
 
 def read(path: Path) -> Dict[str, object]:
-    """What :func:`save` wrote, tensors only.
+    """Read a file that :func:`save` wrote, tensors only.
 
     Raises:
-        UsageError: no such file, or not one of ours.
+        UsageError: the file does not exist, or is no checkpoint of this example.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; train that model first") from None
-    except Exception:  # whatever reading a damaged or foreign file raises
+    except Exception:  # reading a damaged or foreign file can raise anything
         raise UsageError(f"{path} is damaged or no checkpoint of this example") from None
     if not isinstance(state, dict):
         raise UsageError(f"{path} is no checkpoint of this example")
@@ -64,7 +64,7 @@ def read(path: Path) -> Dict[str, object]:
 
 
 def load(architecture: str, num_classes: int, path: Path) -> nn.Module:
-    """A trained model, for evaluation.
+    """Load a trained model for evaluation.
 
     Raises:
         UsageError: the file is missing, damaged, or of another network.
@@ -74,15 +74,15 @@ def load(architecture: str, num_classes: int, path: Path) -> nn.Module:
         model.load_state_dict(read(path))
     except RuntimeError:
         raise UsageError(
-            f"{path} holds no {architecture} of {num_classes} classes; was it trained with "
-            "another --config?"
+            f"{path} is no {architecture} of {num_classes} classes; give the --config of its "
+            "training"
         ) from None
     return model.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def ask(members: List[nn.Module], images: Tensor) -> EnsembleStatistics:
-    """What the ensemble says of images ``[N, C, H, W]``."""
+def ensemble_statistics(members: List[nn.Module], images: Tensor) -> EnsembleStatistics:
+    """Compute the ensemble's statistics for images ``[N, C, H, W]``."""
     statistics = EnsembleStatistics()
     for member in members:
         statistics.update(member(images).log_softmax(-1))

@@ -1,4 +1,4 @@
-"""What a classifier can be trained on: labels, or statistics of an ensemble."""
+"""Training criteria of classifiers: from labels, or from statistics of an ensemble."""
 
 from typing import Callable, Dict, NamedTuple, Optional
 
@@ -13,13 +13,13 @@ from fairseq_pdd.core import (
     reverse_kl_proxy_dirichlet,
 )
 
-# The losses ask for δ > 0. Added in float64 to concentrations that training reaches, this adds
-# nothing: α is exp(z), as Eq. 7 has it.
+# The losses require δ > 0. Adding this one in float64 does not change the concentrations that
+# training reaches: α is exp(z), as in Eq. 7.
 NO_OFFSET = 1e-30
 
 
 class Criterion(NamedTuple):
-    """A loss of logits ``[N, K]``, and what the logits mean after training with it."""
+    """A loss of logits ``[N, K]``, and the meaning of the logits after training with it."""
 
     title: str
     from_labels: Optional[Callable[[Tensor, Tensor], Tensor]] = None
@@ -27,7 +27,7 @@ class Criterion(NamedTuple):
     from_teacher: Optional[Callable[[Tensor, EnsembleStatistics], Tensor]] = None
     """Loss ``[N]`` of logits and the ensemble."""
     is_prior_network: bool = False
-    """Whether exp(z) are concentrations, so that there is knowledge uncertainty."""
+    """True if exp(z) are concentrations, so that there is knowledge uncertainty."""
 
 
 def _pd_end2(logits: Tensor, teacher: EnsembleStatistics) -> Tensor:

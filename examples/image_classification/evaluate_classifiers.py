@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Evaluate single models, ensemble, proxy and students on plain and on shifted images.
 
-RUN has the members in members/SEED/single.pt and the students in students/SEED/CRITERION.pt.
-Writes RUN/results.json, from which report_classifiers.py makes tables and figure.
+Reads the members from RUN/members/SEED/single.pt, the students from RUN/students/SEED/CRITERION.pt.
+Writes RUN/results.json, the input of report_classifiers.py.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from fairseq_pdd.errors import UsageError
 
 BATCH = 250
 System = Tuple[str, str]
-"""Row of the tables and seed; the seed is empty where there is one of the kind."""
+"""Name of the system and its seed; the seed of ensemble and proxy is empty."""
 
 
 class Systems:
@@ -53,7 +53,7 @@ class Systems:
             raise UsageError(f"{run} has no members/SEED/single.pt; train the ensemble first")
 
     def predict(self, images: Tensor) -> Dict[System, Prediction]:
-        """What each says."""
+        """Predict with every system."""
         predictions: Dict[System, Prediction] = {}
         statistics = EnsembleStatistics()
         for system, member in self.members.items():
@@ -63,8 +63,8 @@ class Systems:
         predictions["ensemble", ""] = of_ensemble(statistics)
         predictions["proxy", ""] = of_proxy(statistics)
         for system, student in self.students.items():
-            reads = of_prior_network if CRITERIA[system[0]].is_prior_network else of_classifier
-            predictions[system] = reads(student(images))
+            predict = of_prior_network if CRITERIA[system[0]].is_prior_network else of_classifier
+            predictions[system] = predict(student(images))
         return predictions
 
 
@@ -72,7 +72,7 @@ class Systems:
 def score(
     images: LabelledImages, systems: Systems, settings: Settings, device: torch.device, title: str
 ) -> Dict[System, Scores]:
-    """Every system's scores on a set."""
+    """Score every system on one set."""
     scores: Dict[System, Scores] = {}
     loader = DataLoader(images, BATCH, num_workers=settings.workers)
     for batch, labels in tqdm(loader, title, unit="batch", leave=False):
@@ -88,8 +88,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder of the images")
-    parser.add_argument("run", type=Path, help="folder of what was trained")
-    parser.add_argument("--config", choices=SETTINGS, required=True, help="that of the training")
+    parser.add_argument("run", type=Path, help="folder of the trained models")
+    parser.add_argument("--config", choices=SETTINGS, required=True, help="as in training")
     args = parser.parse_args()
 
     settings = SETTINGS[args.config]

@@ -14,18 +14,18 @@ from torchvision.transforms import v2
 from fairseq_pdd.errors import UsageError
 
 KNOWN = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker"]
-"""The last two, bag and ankle boot, are held out: classes that no model has seen."""
+"""Classes for training; the last two of the data set, bag and ankle boot, are held out."""
 
 TRAIN_IMAGES = 6_000
 CORRUPTED_IMAGES = 500
-"""Test images that get each corruption of each severity."""
+"""Number of test images for each corruption of each severity."""
 
 _MEAN, _STD = (0.29,), (0.35,)
 Images = Dataset[Tuple[Tensor, int]]
 
 
 class LabelledTensor(Dataset[Tuple[Tensor, int]]):
-    """Images ``[N, 1, 28, 28]`` of bytes and labels ``[N]``; transformed whenever they are read."""
+    """Images ``[N, 1, 28, 28]`` of bytes and labels ``[N]``; transformed at each access."""
 
     def __init__(self, images: Tensor, labels: Tensor, *augmentation: v2.Transform) -> None:
         self.images, self.labels = images, labels.tolist()
@@ -41,19 +41,19 @@ class LabelledTensor(Dataset[Tuple[Tensor, int]]):
 
 
 def _read(folder: Path, train: bool) -> Tuple[Tensor, Tensor]:
-    """Images ``[N, 1, 28, 28]`` of bytes and labels ``[N]`` of 0 to 9."""
+    """Read images ``[N, 1, 28, 28]`` of bytes and labels ``[N]`` of 0 to 9."""
     try:
         data = FashionMNIST(str(folder), train=train)
     except (RuntimeError, OSError, ValueError) as error:
         raise UsageError(
-            f"{folder} holds no whole Fashion-MNIST ({error}); fetch it with "
+            f"{folder} has no complete Fashion-MNIST ({error}); fetch it with "
             "examples/image_classification/run.sh or fetch_fashion.py"
         ) from None
     return data.data.unsqueeze(1), data.targets
 
 
 def train_set(folder: Path) -> Images:
-    """The first images of the known classes."""
+    """Return the first TRAIN_IMAGES images of the known classes."""
     images, labels = _read(folder, train=True)
     known = (labels < len(KNOWN)).nonzero().squeeze(1)[:TRAIN_IMAGES]
     augmentation = [v2.RandomCrop(28, padding=2), v2.RandomHorizontalFlip()]
@@ -61,7 +61,7 @@ def train_set(folder: Path) -> Images:
 
 
 def evaluation_sets(folder: Path) -> Dict[str, Images]:
-    """The known classes' test images, plain and shifted, and images of unknown classes."""
+    """Return the known classes' test images, plain and shifted, and images of unknown classes."""
     images, labels = _read(folder, train=False)
     known = labels < len(KNOWN)
     unknown = images[~known]
@@ -82,16 +82,16 @@ def evaluation_sets(folder: Path) -> Dict[str, Images]:
 
 
 def tiny_train_set(folder: Path) -> Images:
-    """For trying things out."""
+    """Return a small part of the training set, for tests."""
     return Subset(train_set(folder), range(300))
 
 
 def tiny_evaluation_sets(folder: Path) -> Dict[str, Images]:
-    """For trying things out."""
+    """Return a small part of each evaluation set, for tests."""
     tiny: Dict[str, Images] = {}
     for name, images in evaluation_sets(folder).items():
         assert isinstance(images, LabelledTensor)
-        # of every corruption, whose images stand one after the other
+        # evenly spaced, since the images of a corruption are consecutive
         tiny[name] = Subset(images, range(0, len(images), max(1, len(images) // 100)))
     return tiny
 
@@ -101,6 +101,6 @@ def _novel(images: Tensor) -> Images:
 
 
 def _digits() -> Tensor:
-    """Handwritten digits of scikit-learn, at the size of the others."""
+    """Load the handwritten digits of scikit-learn, resized to 28 × 28."""
     images = torch.from_numpy(load_digits().images).unsqueeze(1).float() * (255 / 16)
     return v2.functional.resize(images, [28, 28]).clamp(0, 255).to(torch.uint8)

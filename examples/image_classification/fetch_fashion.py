@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Fetch Fashion-MNIST from Debian's package of it, as torchvision's FashionMNIST reads it.
+"""Fetch Fashion-MNIST from its Debian package, in the layout of torchvision's FashionMNIST.
 
-Needs apt, not root. ``torchvision.datasets.FashionMNIST(FOLDER, download=True)`` brings the same
-files to the same place from its authors' server.
+Needs apt, but not root. ``torchvision.datasets.FashionMNIST(FOLDER, download=True)`` fetches the
+same files to the same folder from the authors' server.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PACKAGE = "dataset-fashion-mnist"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where FashionMNIST/raw shall be")
+    parser.add_argument("folder", type=Path, help="folder to create FashionMNIST/raw in")
     folder: Path = parser.parse_args().folder
     raw = folder / "FashionMNIST" / "raw"
     done = folder / "fetched"
@@ -35,7 +35,7 @@ def main() -> None:
         files = package_members(apt.package(PACKAGE), "-ubyte.gz")
     except AptError as error:
         raise UsageError(
-            f"no images: {error}; you can put Fashion-MNIST's four files into {raw} yourself "
+            f"cannot fetch {PACKAGE}: {error}; put Fashion-MNIST's four files into {raw} yourself "
             f"and create {done}"
         ) from None
     for name, content in files.items():

@@ -1,11 +1,10 @@
-"""Images of characters in the font DejaVu Sans, which matplotlib brings: thousands of classes.
+"""Images of characters in matplotlib's font DejaVu Sans: thousands of classes.
 
-A class is a character whose image no other character has: of Latin, Greek and Cyrillic A, which
-look alike, one is left. Its images are its four styles (upright, bold, oblique, bold oblique),
-turned, sheared, scaled, moved and noisy, drawn anew for every batch.
+Characters with equal images are one class: Latin, Greek and Cyrillic A look alike. The images of a
+class are its four styles (upright, bold, oblique, bold oblique), turned, sheared, scaled, moved and
+noisy; they are drawn anew for every batch.
 """
 
-import logging
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -21,32 +20,30 @@ from torch import Generator, Tensor
 
 from fairseq_pdd.errors import UsageError
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # fairseq logs whatever there is
-
 SIZE = 24
-"""Pixels of a side."""
+"""Pixels per side."""
 FONTS = ["DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"]
 NOVEL = 500
-"""Characters at least that no model learns."""
+"""Number of characters that no model learns."""
 
 _POINTS = 18
 _TURN, _SHEAR, _LOG_SCALE, _SHIFT, _NOISE = math.radians(8), 0.1, 0.1, 0.08, 0.25
 
 
 class Glyphs(NamedTuple):
-    """Glyphs of the classes to be learned, and of others."""
+    """Glyphs of the classes to learn, and of other characters."""
 
     known: Tensor
-    """``[K, styles, SIZE, SIZE]``, 0 to 1."""
+    """Classes to learn, ``[K, styles, SIZE, SIZE]``, values of 0 to 1."""
     novel: Tensor
-    """The same of characters that are not to be learned."""
+    """Characters that no model learns, ``[NOVEL, styles, SIZE, SIZE]``."""
 
 
 def glyphs(num_classes: int) -> Glyphs:
-    """``num_classes`` characters in an order that is random but always the same.
+    """Select ``num_classes`` characters, in a random order that is always the same.
 
     Raises:
-        UsageError: there are not so many characters.
+        UsageError: there are fewer characters.
     """
     rendered = torch.from_numpy(render())
     order = torch.randperm(len(rendered), generator=Generator().manual_seed(0))
@@ -54,13 +51,13 @@ def glyphs(num_classes: int) -> Glyphs:
     if not 2 <= num_classes <= most:
         raise UsageError(f"there are 2 to {most} classes of glyphs to learn, not {num_classes}")
     rendered = rendered[order].float() / 255
-    # the same ones whatever K
+    # the novel characters do not depend on K
     return Glyphs(rendered[:num_classes], rendered[most:])
 
 
 @lru_cache(maxsize=None)
 def render() -> "np.ndarray":
-    """All classes, ``[N, styles, SIZE, SIZE]`` of bytes, in the order of Unicode."""
+    """Render all classes, ``[N, styles, SIZE, SIZE]`` of bytes, in the order of Unicode."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [str(folder / f"{name}.ttf") for name in FONTS]
     characters = sorted(set.intersection(*(set(TTFont(path).getBestCmap()) for path in paths)))
@@ -81,19 +78,19 @@ def render() -> "np.ndarray":
 def _draw(character: str, font: ImageFont.FreeTypeFont) -> "np.ndarray":
     left, _, right, _ = font.getbbox(character)
     image = Image.new("L", (SIZE, SIZE))
-    # centred, on a common line of writing
+    # centred, on a common baseline
     corner = ((SIZE - right + left) / 2 - left, 1)
     ImageDraw.Draw(image).text(corner, character, font=font, fill=255)
     return np.asarray(image)
 
 
 def sample(shapes: Tensor, count: int, generator: Generator) -> Tuple[Tensor, Tensor]:
-    """Random images.
+    """Draw random images.
 
     Args:
-        shapes: ``[K, styles, SIZE, SIZE]``.
-        count: N.
-        generator: what decides.
+        shapes: glyphs ``[K, styles, SIZE, SIZE]``.
+        count: number of images, N.
+        generator: random generator.
 
     Returns:
         Images ``[N, SIZE · SIZE]`` and their classes ``[N]``.

@@ -9,30 +9,30 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 LabelledImages = Dataset[Tuple[Tensor, int]]
-"""Images ``[C, H, W]`` and their classes; a class the models do not know is -1."""
+"""Images ``[C, H, W]`` and their classes; classes that are not trained are -1."""
 
 
 class Settings(NamedTuple):
-    """How to train on which images. Equal for members and students, as in the paper."""
+    """Images and settings of training, equal for members and students, as in the paper."""
 
     num_classes: int
     architecture: str
     epochs: int
     batch_size: int
-    """Of each process."""
+    """Images per batch of each process."""
     drop_every: int
     """Epochs after which the learning rate is divided by 10."""
     train_set: Callable[[Path], LabelledImages]
     evaluation_sets: Callable[[Path], Dict[str, LabelledImages]]
-    """By name; "test" is in-domain, names that end in "/SEVERITY" are averaged in the tables."""
+    """Returns sets by name. "test" is in-domain; tables average names that end in "/SEVERITY"."""
     learning_rate: float = 0.1
-    """Of a batch of 256 images over all processes; in proportion for others."""
+    """Rate for a batch of 256 images over all processes; scaled in proportion for others."""
     warmup_epochs: int = 0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     clip_norm: Optional[float] = None
     workers: int = 0
-    """Processes that read images."""
+    """Number of processes that read images."""
 
 
 SETTINGS = {
@@ -54,7 +54,7 @@ SETTINGS = {
         batch_size=64,
         drop_every=6,
         learning_rate=0.4,  # four times ImageNet's, for a fifth of the epochs
-        clip_norm=1.0,  # the Dirichlet likelihood needs it
+        clip_norm=1.0,  # needed by the Dirichlet likelihood
         train_set=fashion.train_set,
         evaluation_sets=fashion.evaluation_sets,
     ),

@@ -1,9 +1,9 @@
 """ImageNet and its shifted versions, as folders of images.
 
 ``DATA/train`` and ``DATA/val`` have a folder of images for each class, as torchvision's
-``ImageFolder`` reads them. Beside them are the shifted sets that you have: ``DATA/imagenet-a``,
-``-r`` and ``-o`` likewise, and ``DATA/imagenet-c/CORRUPTION/SEVERITY``. A class is known by the
-name of its folder; classes that the training set does not have count as unknown.
+``ImageFolder`` requires. The shifted sets are optional: ``DATA/imagenet-a``, ``-r`` and ``-o`` in
+the same layout, and ``DATA/imagenet-c/CORRUPTION/SEVERITY``. The name of its folder identifies a
+class; classes that the training set does not have count as unknown.
 """
 
 from pathlib import Path
@@ -24,17 +24,17 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TO_INPUT = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
 _CENTRE = v2.Compose([v2.Resize(256), v2.CenterCrop(224), *_TO_INPUT])
 _CROPPED = v2.Compose([v2.CenterCrop(224), *_TO_INPUT])
-"""ImageNet-C is published cropped, at 224 pixels."""
+"""Transform of ImageNet-C, which is published cropped to 224 pixels."""
 
 
 def train_set(folder: Path) -> Images:
-    """Random resized crops and flips, as in the paper."""
+    """Return the training set, with random resized crops and flips as in the paper."""
     augment = [v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()]
     return _folder(folder / "train", v2.Compose([*augment, *_TO_INPUT]))
 
 
 def evaluation_sets(folder: Path) -> Dict[str, Images]:
-    """``val`` as "test", and those shifted sets that there are."""
+    """Return ``val`` as "test", and the shifted sets that exist."""
     classes = _folder(folder / "train", _CENTRE).class_to_idx
     sets: Dict[str, Images] = {"test": _labelled(folder / "val", _CENTRE, classes)}
     for name, title in SHIFTED.items():

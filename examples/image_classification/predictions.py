@@ -1,4 +1,4 @@
-"""What systems predict for a set of images, and how good that is."""
+"""Predictions of all systems for images, and their quality."""
 
 from typing import Dict, List, NamedTuple, Optional
 
@@ -15,43 +15,43 @@ ECE_BINS = 15
 
 
 class Prediction(NamedTuple):
-    """Of N images, with K classes; uncertainties in nats."""
+    """Prediction for N images with K classes; uncertainties in nats."""
 
     log_probs: Tensor
-    """``[N, K]``."""
+    """Log-probabilities, ``[N, K]``."""
     total: Tensor
     """Entropy of the prediction, ``[N]``."""
     knowledge: Optional[Tensor]
-    """Mutual information, ``[N]``; ``None`` for systems that know none."""
+    """Mutual information, ``[N]``; ``None`` for systems without knowledge uncertainty."""
 
 
 def of_classifier(logits: Tensor) -> Prediction:
-    """An ordinary model's."""
+    """Predict with the logits of an ordinary model."""
     log_probs = logits.log_softmax(-1)
     return Prediction(log_probs, -(log_probs.exp() * log_probs).sum(-1), None)
 
 
 def of_prior_network(logits: Tensor) -> Prediction:
-    """A distribution-distilled student's: of the Dirichlet of concentrations exp(logits)."""
-    return _with(logits.log_softmax(-1), dirichlet_measures(logits))
+    """Predict with the Dirichlet of concentrations exp(logits) of a student."""
+    return _prediction(logits.log_softmax(-1), dirichlet_measures(logits))
 
 
 def of_ensemble(statistics: EnsembleStatistics) -> Prediction:
-    """The ensemble's own."""
-    return _with(statistics.mean_probs.log(), statistics.measures())
+    """Predict with the ensemble."""
+    return _prediction(statistics.mean_probs.log(), statistics.measures())
 
 
 def of_proxy(statistics: EnsembleStatistics) -> Prediction:
-    """The Proxy-Dirichlet's of concentrations β̂₀ π̂ (Eq. 16): what students are taught."""
-    # members that agree in every bit would make it infinitely sharp
+    """Predict with the Proxy-Dirichlet of concentrations β̂₀ π̂ (Eq. 16), the students' target."""
+    # members that agree in every bit would give an infinite precision
     inverse = statistics.inverse_precision.double()
     log_precision = -inverse.clamp(min=torch.finfo(torch.float32).tiny).log()
     log_mean = statistics.mean_probs.log()
     measures = dirichlet_measures(log_mean.double() + log_precision.unsqueeze(-1))
-    return _with(log_mean, measures)
+    return _prediction(log_mean, measures)
 
 
-def _with(log_probs: Tensor, measures: UncertaintyMeasures) -> Prediction:
+def _prediction(log_probs: Tensor, measures: UncertaintyMeasures) -> Prediction:
     return Prediction(log_probs, measures.total, measures.mutual_information)
 
 
@@ -89,11 +89,11 @@ class Scores:
 
     @property
     def knowledge(self) -> Optional[Tensor]:
-        """Knowledge uncertainty of all images, if the system knows any."""
+        """Knowledge uncertainty of all images; ``None`` if the system has none."""
         return torch.cat(self._knowledge) if self._knowledge else None
 
     def quality(self) -> Dict[str, float]:
-        """Accuracy and ECE in %, NLL in nats, Brier score; nothing without labels."""
+        """Compute accuracy and ECE in %, NLL in nats, Brier score; empty without labels."""
         if not self.has_labels:
             return {}
         return {
@@ -104,7 +104,7 @@ class Scores:
         }
 
     def detection(self, in_domain: "Scores") -> Dict[str, float]:
-        """ROC-AUC in % of telling these images from in-domain ones, by each uncertainty."""
+        """Compute the ROC-AUC in % of these images against in-domain ones, by each uncertainty."""
         aucs = {"auc_total": _auc(in_domain.total, self.total)}
         if self.knowledge is not None and in_domain.knowledge is not None:
             aucs["auc_knowledge"] = _auc(in_domain.knowledge, self.knowledge)

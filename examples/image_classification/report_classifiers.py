@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""The paper's Tables 1 and 2 and Figure 3 from RUN/results.json, and the sweep over classes.
+"""Make the paper's Tables 1 and 2 and Figure 3, and the tables and figure of the class sweep.
 
-Writes RUN/report.md, RUN/severity.png and RUN/classes.png.
+Reads RUN/results.json and RUN/glyphs. Writes RUN/report.md, RUN/severity.png and RUN/classes.png.
 """
 
 import argparse
 import json
-import logging
 import os
 import platform
 from pathlib import Path
@@ -27,9 +26,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
-logging.getLogger("PIL").setLevel(logging.WARNING)
-
 TITLES = {
     **{name: criterion.title for name, criterion in CRITERIA.items()},
     "ensemble": "Ensemble",
@@ -46,7 +42,7 @@ Row = Dict[str, float]
 
 
 class Results:
-    """Rows of measurements, each with system, seed and where it was measured."""
+    """Rows of measurements, each with system, seed and place (a set, or a number of classes)."""
 
     def __init__(self, rows: List[Row], key: str) -> None:
         self.rows, self.key = rows, key
@@ -54,7 +50,7 @@ class Results:
         self.places = list(dict.fromkeys(row[key] for row in rows))
 
     def values(self, system: str, places: Sequence[object], column: str) -> List[float]:
-        """One value a seed: the mean over places."""
+        """Return one value per seed: the mean over places."""
         by_seed: Dict[object, List[float]] = {}
         for row in self.rows:
             if row["system"] == system and row[self.key] in places and column in row:
@@ -62,7 +58,7 @@ class Results:
         return [float(np.mean(values)) for values in by_seed.values()]
 
     def cell(self, system: str, places: Sequence[object], column: str, digits: int) -> str:
-        """Mean ± standard deviation over seeds."""
+        """Format mean ± standard deviation over seeds."""
         values = self.values(system, places, column)
         if not values:
             return "–"
@@ -72,7 +68,7 @@ class Results:
     def curve(
         self, axis: Axes, system: str, xs: Sequence[float], places: Sequence[object], y: str
     ) -> None:
-        """Mean over seeds with a band of one standard deviation."""
+        """Draw the mean over seeds with a band of one standard deviation."""
         points = [(x, self.values(system, [place], y)) for x, place in zip(xs, places)]
         points = [(x, values) for x, values in points if values]
         if not points:
@@ -85,7 +81,7 @@ class Results:
 
 
 def read(path: Path, key: str) -> Results:
-    """Measurements of one file.
+    """Read the measurements of one file.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -93,18 +89,18 @@ def read(path: Path, key: str) -> Results:
     try:
         return Results(json.loads(path.read_text()), key)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path} ({error}); evaluate first") from None
+        raise UsageError(f"cannot read {path} ({error}); run the evaluation first") from None
 
 
 def read_sweep(folder: Path) -> Optional[Results]:
-    """The sweep over the number of classes, if there is one."""
+    """Read the sweep over the number of classes; ``None`` if there is none."""
     parts = sorted(folder.glob("*.json"), key=lambda path: int(path.stem))
     rows = [row for part in parts for row in read(part, "classes").rows]
     return Results(rows, "classes") if rows else None
 
 
 def grouped(places: Sequence[object]) -> Dict[str, List[object]]:
-    """Sets by name; the severities of one kind together."""
+    """Group sets by name; the severities of a kind are one group."""
     groups: Dict[str, List[object]] = {}
     for place in places:
         groups.setdefault(str(place).partition("/")[0], []).append(place)
@@ -112,7 +108,7 @@ def grouped(places: Sequence[object]) -> Dict[str, List[object]]:
 
 
 def predicts(system: str, column: str) -> bool:
-    """Whether a measure is the system's own: the proxy's prediction is the ensemble's."""
+    """Check that the system has its own values: the proxy's prediction is the ensemble's."""
     return system != "proxy" or column.startswith("auc")
 
 
@@ -121,7 +117,7 @@ def markdown(headers: List[str], rows: List[List[str]]) -> str:
 
 
 def quality_table(results: Results) -> str:
-    """Table 1."""
+    """Format Table 1: quality of the predictions."""
     columns: List[Tuple[str, List[object], str]] = []
     for group, places in grouped(results.places).items():
         if results.values("ensemble", places, "accuracy"):
@@ -140,7 +136,7 @@ def quality_table(results: Results) -> str:
 
 
 def detection_table(results: Results) -> str:
-    """Table 2."""
+    """Format Table 2: detection of shifted images."""
     groups = {k: v for k, v in grouped(results.places).items() if k != "test"}
     kinds = ("total", "knowledge")
     return markdown(
@@ -156,7 +152,7 @@ def detection_table(results: Results) -> str:
 
 
 def sweep_table(results: Results, column: str, digits: int) -> str:
-    """One measure: a row for each system, a column for each K."""
+    """Format one measure of the sweep: a row for each system, a column for each K."""
     return markdown(
         ["", *(f"K = {place:,}" for place in results.places)],
         [
@@ -168,7 +164,7 @@ def sweep_table(results: Results, column: str, digits: int) -> str:
 
 
 def draw_severity(results: Results, path: Path) -> None:
-    """Figure 3: by severity; 0 is the test set itself."""
+    """Draw Figure 3: measures by severity; severity 0 is the test set itself."""
     places = ["test", *grouped(results.places).get("corrupted", [])]
     panels = {
         "accuracy": "accuracy (%)",
@@ -187,7 +183,7 @@ def draw_severity(results: Results, path: Path) -> None:
 
 
 def draw_sweep(results: Results, path: Path) -> None:
-    """Quality and detection by the number of classes."""
+    """Draw quality and detection by the number of classes."""
     panels = {
         "accuracy": "accuracy (%)",
         "nll": "NLL (nats)",
@@ -207,7 +203,7 @@ def draw_sweep(results: Results, path: Path) -> None:
 
 
 def finish(figure: Figure, path: Path) -> None:
-    """One legend for all panels, and the file."""
+    """Add one legend for all panels and write the file."""
     lines = {}
     for axis in figure.axes:
         for line, label in zip(*axis.get_legend_handles_labels()):
@@ -229,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of what was evaluated")
+    parser.add_argument("run", type=Path, help="folder of the evaluated run")
     run: Path = parser.parse_args().run
 
     results = read(run / "results.json", "set")

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Image classification from data to tables. What is done is skipped and trainings resume,
-# so an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
+# Run image classification from data to tables. Finished commands are skipped and trainings resume,
+# so an interrupted run continues where it stopped. The logs of all commands are in $WORK/logs.
 #
-#   SCALE=default|smoke   smoke, for the test suite, only shows that everything runs
-#   WORK=DIR              where everything goes (default: examples/image_classification/runs/$SCALE)
-#   DATA=DIR              Fashion-MNIST, DIR/FashionMNIST/raw; fetched with apt if it is not there
+#   SCALE=default|smoke   smoke, for the test suite, only checks that everything runs
+#   WORK=DIR              folder for all output (default: examples/image_classification/runs/$SCALE)
+#   DATA=DIR              Fashion-MNIST, DIR/FashionMNIST/raw; fetched with apt if it is missing
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,7 +20,7 @@ DATA=${DATA:-$HERE/runs/fashion-mnist}
 BIN=${BIN:-.venv/bin}
 PYTHON=$BIN/python
 
-# Small networks: two trainings at a time use two cores better than one on both.
+# Two trainings of small networks at a time use two cores better than one training on both.
 CORES=$(nproc)
 JOBS=$((CORES > 1 ? 2 : 1))
 export OMP_NUM_THREADS=$((CORES / JOBS))
@@ -30,7 +30,7 @@ export FAIRSEQ_PDD_COMPILE=0
 mkdir -p "$WORK/logs"
 say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
 
-# background NAME OUTPUT COMMAND…: unless OUTPUT is there, up to $JOBS at a time; `finish` waits
+# background NAME OUTPUT COMMAND…: start unless OUTPUT exists, up to $JOBS at a time; `finish` waits
 PIDS=()
 background() {
   local name=$1 log=$WORK/logs/$1.log output=$2; shift 2

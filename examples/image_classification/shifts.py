@@ -25,8 +25,8 @@ def _shot_noise(x: Tensor, photons: float) -> Tensor:
     return torch.poisson(x * photons) / photons
 
 
-def _impulse_noise(x: Tensor, share: float) -> Tensor:
-    return torch.where(torch.rand_like(x) < share, torch.rand_like(x).round(), x)
+def _impulse_noise(x: Tensor, fraction: float) -> Tensor:
+    return torch.where(torch.rand_like(x) < fraction, torch.rand_like(x).round(), x)
 
 
 def _gaussian_blur(x: Tensor, sigma: float) -> Tensor:
@@ -65,15 +65,15 @@ CORRUPTIONS: Dict[str, Tuple[Callable[[Tensor, float], Tensor], Sequence[float]]
 
 
 def corrupt(images: Tensor, name: str, severity: int) -> Tensor:
-    """Images with the corruption ``name``; the same ones whenever it is called.
+    """Apply the corruption ``name``; repeated calls give the same images.
 
     Raises:
         UsageError: there is no such corruption or severity.
     """
     if name not in CORRUPTIONS or not 1 <= severity <= SEVERITIES:
         raise UsageError(
-            f"no corruption '{name}' of severity {severity}; there are {', '.join(CORRUPTIONS)} "
-            f"of 1 to {SEVERITIES}"
+            f"no corruption '{name}' of severity {severity}; available: {', '.join(CORRUPTIONS)}, "
+            f"each of severity 1 to {SEVERITIES}"
         )
     function, strengths = CORRUPTIONS[name]
     with torch.random.fork_rng(devices=[]):
@@ -82,7 +82,7 @@ def corrupt(images: Tensor, name: str, severity: int) -> Tensor:
 
 
 def outlines(images: Tensor) -> Tensor:
-    """A line drawing of each image: where the largest and the smallest neighbour differ."""
+    """Make line drawings: the difference of the largest and the smallest neighbour of a pixel."""
     x = images.float()
     return (F.max_pool2d(x, 3, 1, 1) + F.max_pool2d(-x, 3, 1, 1)).to(torch.uint8)
 

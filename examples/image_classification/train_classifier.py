@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train classifiers: a member of an ensemble from labels, or students from an ensemble.
 
-Students named together see the same batches and start from the same weights, and the ensemble,
-which costs most, is asked only once for all of them. Under torchrun every process takes its part
-of the images. An interrupted training goes on after its last epoch.
+Students of one command have the same batches and the same initial weights. The ensemble, which
+costs most, is evaluated only once for all of them. Under torchrun, each process trains on its part
+of the images. An interrupted training continues after its last finished epoch.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.distributed as dist
-from classifiers import ARCHITECTURES, ask, load, read, save
+from classifiers import ARCHITECTURES, ensemble_statistics, load, read, save
 from criteria import CRITERIA
 from image_sets import SETTINGS, LabelledImages, Settings
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Learner:
         self.schedule = LambdaLR(self.optimizer, factor)
 
     def step(self, images: Tensor, labels: Tensor, teacher: Optional[EnsembleStatistics]) -> Tensor:
-        """Learn from a batch; its mean loss."""
+        """Update the network with a batch; return its mean loss."""
         logits = self.model(images)
         if self.criterion.from_labels is not None:
             loss = self.criterion.from_labels(logits, labels).mean()
@@ -75,29 +75,29 @@ class Learner:
         return loss.detach()
 
     def state(self) -> Dict[str, object]:
-        """What :meth:`resume` takes."""
+        """Return the state for :meth:`resume`."""
         parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def resume(self, state: Dict[str, Dict[str, object]]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
 
 
 def world_size() -> int:
-    """Processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """Return the number of this process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def join_others() -> torch.device:
-    """Meet the processes that torchrun started, if it did; the device of this one."""
+    """Join the processes that torchrun started, if any; return the device of this one."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -110,7 +110,7 @@ def join_others() -> torch.device:
 def build_learners(
     criteria: List[str], settings: Settings, seed: int, steps_per_epoch: int, device: torch.device
 ) -> Dict[str, Learner]:
-    """Learners that start alike."""
+    """Build learners with the same initial weights."""
     learners = {}
     for name in criteria:
         torch.manual_seed(seed)
@@ -119,7 +119,7 @@ def build_learners(
 
 
 def resume(path: Path, learners: Dict[str, Learner], settings: Settings) -> int:
-    """Go on from a checkpoint if there is one; epochs that are done.
+    """Continue from a checkpoint if there is one; return the number of finished epochs.
 
     Raises:
         UsageError: it belongs to another training.
@@ -129,13 +129,13 @@ def resume(path: Path, learners: Dict[str, Learner], settings: Settings) -> int:
     checkpoint = read(path)
     states = checkpoint.get("learners")
     if not isinstance(states, dict) or set(states) != set(learners):
-        raise UsageError(f"{path} belongs to other --criteria; name another --out, or delete it")
+        raise UsageError(f"{path} belongs to other --criteria; give another --out, or delete it")
     try:
         for name, learner in learners.items():
             learner.resume(states[name])
     except RuntimeError:
         raise UsageError(
-            f"{path} belongs to another --config; name another --out, or delete it"
+            f"{path} belongs to another --config; give another --out, or delete it"
         ) from None
     return int(checkpoint["epochs"])
 
@@ -163,17 +163,20 @@ def train(
         num_workers=settings.workers,
         pin_memory=device.type == "cuda",
         persistent_workers=settings.workers > 0,
-        # a single image would have no variance to normalise by
+        # a batch of one image has no variance for batch normalisation
         drop_last=True,
     )
     if len(loader) == 0:
-        raise UsageError(f"fewer images than a batch of {settings.batch_size} for each process")
+        raise UsageError(
+            f"fewer images than a batch of {settings.batch_size} for each process; start fewer "
+            "processes, or give more images"
+        )
     learners = build_learners(criteria, settings, seed, len(loader), device)
     checkpoint = out / "checkpoint.pt"
     done = resume(checkpoint, learners, settings)
     for epoch in range(done, settings.epochs):
         sampler.set_epoch(epoch)
-        # of the augmentation: another in each process, the same after a resumption
+        # the seed of the augmentation differs between processes, but not after resuming
         torch.manual_seed((seed * settings.epochs + epoch) * world_size() + rank())
         losses = run_epoch(loader, learners, members, device, f"epoch {epoch + 1}")
         if rank() == 0:
@@ -199,7 +202,7 @@ def run_epoch(
     device: torch.device,
     title: str,
 ) -> Dict[str, float]:
-    """One pass over the images; each learner's mean loss of this process."""
+    """Train on all images once; return each learner's mean loss in this process."""
     sums = {name: torch.zeros((), device=device) for name in learners}
     for learner in learners.values():
         learner.model.train()
@@ -207,7 +210,7 @@ def run_epoch(
     for images, labels in batches:
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
-        teacher = ask(members, images) if members else None
+        teacher = ensemble_statistics(members, images) if members else None
         for name, learner in learners.items():
             sums[name] += learner.step(images, labels, teacher)
     means = {name: float(total) / len(loader) for name, total in sums.items()}
@@ -231,7 +234,7 @@ def parse_args() -> argparse.Namespace:
         help="one network for each; 'single' (default) learns from labels, others from --teacher",
     )
     parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="members, MEMBER.pt …")
-    parser.add_argument("--seed", type=int, default=1, help="of weights, order, augmentation")
+    parser.add_argument("--seed", type=int, default=1, help="seed of weights, order, augmentation")
     parser.add_argument("--out", type=Path, required=True, help="folder for CRITERION.pt")
     return parser.parse_args()
 
@@ -239,17 +242,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     settings = SETTINGS[args.config]
-    needing = [name for name in args.criteria if CRITERIA[name].from_teacher]
-    if needing and not args.teacher:
-        raise UsageError(f"{', '.join(needing)} learn from an ensemble; name it with --teacher")
+    distilled = [name for name in args.criteria if CRITERIA[name].from_teacher]
+    if distilled and not args.teacher:
+        raise UsageError(
+            f"{', '.join(distilled)} learn from an ensemble; give its checkpoints with --teacher"
+        )
     missing = [name for name in args.criteria if not (args.out / f"{name}.pt").exists()]
     if not missing:
-        print(f"{args.out}: trained before")
+        print(f"{args.out}: already trained")
         return
     device = join_others()
     members = [
         load(settings.architecture, settings.num_classes, path).to(device)
-        for path in (args.teacher if needing else [])
+        for path in (args.teacher if distilled else [])
     ]
     start = time.time()
     images = settings.train_set(args.data)

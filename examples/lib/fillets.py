@@ -11,7 +11,7 @@ DIALOGUE = re.compile(
 
 
 def dialogue(text: str) -> list[tuple[str, str, str]]:
-    """Name, English and translation of each line of a file dialogs_XX.lua."""
+    """Return name, English and translation of each line of a file dialogs_XX.lua."""
     return [
         (name, unescape(english), unescape(translation))
         for name, _, english, translation in DIALOGUE.findall(text)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""fairseq-generate, several times in one process, since starting takes longer than a small set.
+"""Run fairseq-generate several times in one process, which saves the time of starting it.
 
     generate_each.py OPTIONS -- OPTIONS OF RUN 1 -- OPTIONS OF RUN 2 …
 
-Each run has the common options and its own. Runs whose --uncertainty-path exists are skipped.
+Each run has the common options and its own options. Runs whose --uncertainty-path exists are
+skipped.
 """
 
 import sys
@@ -20,7 +21,7 @@ def main() -> None:
     groups = groupby(sys.argv[1:], lambda word: word == SEPARATOR)
     common, *runs = [list(words) for separates, words in groups if not separates]
     for run in runs:
-        # fairseq finds --user-dir in sys.argv, where it stands among the common options
+        # fairseq reads --user-dir from sys.argv, which has it among the common options
         parser = options.get_generation_parser()
         args = options.parse_args_and_arch(parser, [*common, *run])
         if not Path(args.uncertainty_path).exists():

@@ -1,11 +1,11 @@
-# Shell functions that the examples share; sourced after WORK (a folder) and JOBS (how many commands
-# may run at a time) are set. Jobs that are done are skipped, so an interrupted run goes on where it
-# stopped; logs of every command are in $WORK/logs.
+# Shell functions that the examples share. Set WORK (a folder) and JOBS (the number of commands at a
+# time) before sourcing them. Finished jobs are skipped, so an interrupted run continues where it
+# stopped. The logs of all commands are in $WORK/logs.
 
 mkdir -p "$WORK/logs" "$WORK/done"
 say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
 
-# job NAME SHOW COMMAND…: run once ever; show the lines of its log that match SHOW
+# job NAME SHOW COMMAND…: run unless finished before; print the lines of its log that match SHOW
 job() {
   local name=$1 show=$2 log=$WORK/logs/$1.log; shift 2
   [ -e "$WORK/done/$name" ] && return

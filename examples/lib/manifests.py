@@ -1,4 +1,4 @@
-"""What fairseq's speech_to_text reads: features in a zip, TSV manifests, subwords, config.yaml."""
+"""Writers for fairseq's speech_to_text: features in a zip, manifests, subwords, config.yaml."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
 
 
 class FeatureZip:
-    """Features in a zip without compression, from which fairseq reads by offset and size.
+    """Features in a zip without compression, which fairseq reads by offset and size.
 
-    The file has its name only once it is complete.
+    The file has its final name only when it is complete.
     """
 
     def __init__(self, folder: Path, name: str = FEATURES) -> None:
@@ -29,10 +29,10 @@ class FeatureZip:
         self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
 
     def add(self, name: str, features: np.ndarray) -> str:
-        """Write features, shape (frames, bins); returns what stands in the column "audio"."""
+        """Write features, shape (frames, bins); return the value of the column "audio"."""
         stream = io.BytesIO()
         np.save(stream, features)
-        # a date of its own would make two runs differ
+        # a ZipInfo has a constant date, so that two runs give equal files
         info = zipfile.ZipInfo(f"{name}.npy")
         self._zip.writestr(info, stream.getvalue())
         offset = info.header_offset + len(info.FileHeader())
@@ -50,7 +50,7 @@ class FeatureZip:
 
 
 def write_tsv(path: Path, rows: Iterable[dict[str, str | int]]) -> None:
-    """A manifest with the columns that fairseq knows."""
+    """Write a manifest with the columns that fairseq reads."""
     with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(
             stream,
@@ -65,14 +65,14 @@ def write_tsv(path: Path, rows: Iterable[dict[str, str | int]]) -> None:
 
 
 def train_subwords(texts: Iterable[str], folder: Path, vocabulary: int) -> None:
-    """SentencePiece model and fairseq's dictionary of its pieces: spm.model and dict.txt."""
+    """Write a SentencePiece model, spm.model, and fairseq's dictionary of its pieces, dict.txt."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_writer=model,
         vocab_size=vocabulary,
         character_coverage=1.0,
-        hard_vocab_limit=False,  # little text may not have so many
+        hard_vocab_limit=False,  # a small text may have fewer subwords
         # fairseq's dictionary has the other special symbols
         bos_id=-1,
         eos_id=-1,
@@ -88,7 +88,7 @@ def train_subwords(texts: Iterable[str], folder: Path, vocabulary: int) -> None:
 
 
 def write_config(folder: Path, bins: int, augment: bool) -> None:
-    """config.yaml as fairseq's own preparation writes it; `augment` adds a light SpecAugment."""
+    """Write config.yaml like fairseq's own preparation; `augment` adds a light SpecAugment."""
     root = folder.resolve()
     config = {
         "audio_root": str(root),

@@ -1,11 +1,12 @@
-"""A picture of a run: test set against each out-of-domain set, for ensemble and student."""
+"""Histograms of a run: test set against each out-of-domain set, for ensemble and student."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fairseq_pdd.assess import Table, combine, read_scores, set_name
+from fairseq_pdd.assess import Table, combine, set_name
 from fairseq_pdd.assess.plots import histogram
+from fairseq_pdd.records import read_records
 
 SYSTEMS = ("ensemble", "pd_send2")
 
@@ -16,20 +17,21 @@ def draw_panels(
     """Write histograms of a measure, in-domain against each out-of-domain set.
 
     Args:
-        table: of the run, which has the measure.
+        table: table of the run, which has the measure.
         names: rows of the table by folder of ``records``.
-        records: folder with a folder of records per system.
+        records: folder with one folder of records per system.
         measure: key of the records' ``sequence``.
-        label: of the horizontal axes.
+        label: label of the horizontal axes.
         path: PNG to write.
     """
     ood_sets = sorted(file.stem for file in (records / SYSTEMS[0]).glob("ood_*.jsonl"))
     figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
     panels = figure.subplots(len(SYSTEMS), len(ood_sets), squeeze=False, sharey="row")
     for row, system in zip(panels, SYSTEMS):
-        inside = combine(read_scores(records / system / "test.jsonl"))[measure]
+        inside = combine(read_records(records / system / "test.jsonl", token_ranks=0))[measure]
         for axes, name in zip(row, ood_sets):
-            outside = combine(read_scores(records / system / f"{name}.jsonl"))[measure]
+            path_of_set = records / system / f"{name}.jsonl"
+            outside = combine(read_records(path_of_set, token_ranks=0))[measure]
             histogram(axes, inside, outside, set_name(name))
             auc = table.rows[names[system]][0][f"{name} {measure}"]
             axes.set_title(f"{names[system]}: AUC {auc:.1f} %", fontsize=10)

@@ -1,7 +1,7 @@
 """Packages and indexes of Debian, fetched by apt without root.
 
-apt runs with private state (lists, cache, status), so neither root nor a change to the system's
-own lists is needed; only the system's list of sources and its keys are used as they are.
+apt runs with private state (lists, cache, status). So it needs no root and does not change the
+system's own lists. It uses the system's list of sources and its keys.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class AptError(Exception):
 
 
 class PrivateApt:
-    """apt with its state under `root`, which also caches what was downloaded."""
+    """apt with its state under `root`, which also caches the downloads."""
 
     def __init__(self, root: Path, languages: tuple[str, ...]) -> None:
-        """Name the folder and the languages of descriptions; nothing is fetched yet."""
+        """Set the folder and the languages of descriptions; nothing is fetched yet."""
         for tool in ("apt-get", "dpkg-deb", APT_HELPER):
             if shutil.which(tool) is None:
                 raise AptError(f"{tool} is not installed (it is part of Debian and Ubuntu)")
@@ -60,7 +60,7 @@ class PrivateApt:
         self.config = self.root / "apt.conf"
 
     def update(self) -> None:
-        """Fetch the indexes, unless an earlier run completed it."""
+        """Fetch the indexes, unless an earlier run has fetched all of them."""
         stamp = self.root / "complete"
         if stamp.exists():
             return
@@ -70,39 +70,39 @@ class PrivateApt:
         quoted = " ".join(f'"{language}";' for language in self.languages or ("none",))
         self.config.write_text(CONFIG.format(root=self.root, languages=quoted), encoding="utf-8")
         messages = self._run("apt-get", "update").stderr
-        # To apt a failed download is a warning, and rightly so for other sources of the system.
+        # A failed download is only a warning of apt, since other sources may be unavailable.
         missing = [name for name in self.languages if not self.lists(f"i18n_Translation-{name}")]
         if missing or not self.lists("binary-amd64_Packages"):
             what = f"no translations into {', '.join(missing)}" if missing else "no package list"
-            raise AptError(f"apt-get update brought {what}; {complaint(messages)}")
+            raise AptError(f"apt-get update fetched {what}; {first_error(messages)}")
         stamp.touch()
 
     def lists(self, kind: str, suite: str = "*") -> list[Path]:
-        """Index files of the component "main"; others depend on the system's configuration."""
+        """Return the index files of "main"; other components depend on the system's settings."""
         return sorted(self.root.glob(f"lists/{suite}_main_{kind}*"))
 
     def suites(self, kind: str) -> list[str]:
-        """Mirror and suite of the indexes of a kind, as `lists` takes them."""
+        """Return mirror and suite of the indexes of a kind, as arguments of `lists`."""
         return [path.name.rpartition("_main_")[0] for path in self.lists(kind)]
 
     def read(self, index: Path) -> bytes:
-        """The text of an index, whatever its compression."""
+        """Read the text of an index, with any compression."""
         try:
             return self._run(APT_HELPER, "cat-file", str(index)).stdout
         except AptError as error:
-            raise AptError(f"{error} (damaged? delete {self.root} to fetch it anew)") from None
+            raise AptError(f"{error} (if damaged, delete {self.root} to fetch it again)") from None
 
     def package(self, name: str) -> Path:
         """Download a package; apt checks its hash against the signed index."""
         pattern = f"{name}_*.deb"
         if not list(self.root.glob(pattern)):
-            # apt writes under the final name, so an interrupted download must not be in its place.
+            # apt writes under the final name; an interrupted download must not look complete.
             with tempfile.TemporaryDirectory(dir=self.root) as folder:
                 try:
                     self._run("apt-get", "download", name, cwd=Path(folder))
                 except AptError as error:
                     raise AptError(
-                        f"{error} (after a Debian update, delete {self.root} to start anew)"
+                        f"{error} (after a Debian update, delete {self.root} to start again)"
                     ) from None
                 for path in Path(folder).glob(pattern):
                     path.replace(self.root / path.name)
@@ -120,22 +120,22 @@ class PrivateApt:
             check=False,
         )
         if result.returncode:
-            raise AptError(f"{Path(command).name} {words[0]} failed; {complaint(result.stderr)}")
+            raise AptError(f"{Path(command).name} {words[0]} failed; {first_error(result.stderr)}")
         return result
 
 
-def complaint(messages: bytes) -> str:
-    """The first error or warning among apt's messages, as one line."""
+def first_error(messages: bytes) -> str:
+    """Return the first error or warning among apt's messages, as one line."""
     lines = [line.strip() for line in messages.decode("utf-8", "replace").splitlines()]
     for mark in ("E:", "W:", ""):
         for line in lines:
             if line.startswith(mark) and line:
-                return f"apt says: {line}"
+                return f"apt reports: {line}"
     return "apt gives no reason"
 
 
 def package_members(package: Path, suffix: str) -> dict[str, bytes]:
-    """Files of a .deb whose name ends with `suffix`, read without unpacking the rest."""
+    """Read the files of a .deb whose names end with `suffix`."""
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     members = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -147,6 +147,6 @@ def package_members(package: Path, suffix: str) -> dict[str, bytes]:
                         members[member.name] = stream.read()
         except tarfile.TarError as error:
             raise AptError(
-                f"{package} cannot be unpacked ({error}); delete it to fetch it anew"
+                f"{package} cannot be unpacked ({error}); delete it to fetch it again"
             ) from error
     return members

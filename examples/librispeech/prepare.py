@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""LibriSpeech, and other speech to test with, for fairseq's speech_to_text.
+"""Prepare LibriSpeech, and other speech to test with, for fairseq's speech_to_text.
 
-What fairseq's prep_librispeech_data.py makes: 80 log-mel energies of each utterance in a zip, a
-manifest for each part, sentencepiece of the training text, config.yaml with the SpecAugment policy
-LD. That script downloads, and needs torchaudio before 2.9; this one reads the folders that are
-there. Parts that are done are skipped; config.yaml is written last.
+Writes the files of fairseq's prep_librispeech_data.py: 80 log-mel energies of each utterance in a
+zip, a manifest for each part, a sentencepiece model of the training text, and config.yaml with the
+SpecAugment policy LD. fairseq's script downloads the corpus and needs torchaudio before 2.9; this
+one reads existing folders. Finished parts are skipped; config.yaml is written last.
 
     prepare.py LIBRISPEECH DATA --train train-clean-100 … --held-out dev-clean … --list ami=ami.tsv
 
-LIBRISPEECH holds PART/SPEAKER/CHAPTER/*.flac and *.trans.txt, as it is distributed. A list names
-speech of other kinds: lines of a file, a tab and its transcript; files are relative to the list.
+LIBRISPEECH has PART/SPEAKER/CHAPTER/*.flac and *.trans.txt, as it is distributed. A list names
+other speech: each line is a file, relative to the list, a tab and the transcript.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SPECAUGMENT = {
 
 
 class InputError(Exception):
-    """Input that its user can mend."""
+    """An error in the user's input; the message is one line that names the fix."""
 
 
 class Utterance(NamedTuple):
@@ -58,7 +58,7 @@ class Utterance(NamedTuple):
 
 
 def part_of_librispeech(folder: Path) -> Iterator[Utterance]:
-    """Utterances of a part, by name."""
+    """Yield the utterances of a part, sorted by name."""
     transcripts = sorted(folder.glob("*/*/*.trans.txt"))
     if not transcripts:
         raise InputError(f"{folder} has no */*/*.trans.txt: is it a part of LibriSpeech?")
@@ -69,29 +69,29 @@ def part_of_librispeech(folder: Path) -> Iterator[Utterance]:
 
 
 def listed(path: Path) -> Iterator[Utterance]:
-    """Utterances of a list; named by their place in it."""
+    """Yield the utterances of a list, named by list and line number."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         audio, tab, text = line.partition("\t")
         if not tab:
-            raise InputError(f"{path}:{number} is not a file, a tab and a transcript")
+            raise InputError(f"{path}:{number} must be a file, a tab and a transcript")
         yield Utterance(f"{path.stem}-{number}", path.parent / audio, text.lower())
 
 
 def features(utterance: Utterance) -> np.ndarray:
-    """Log-mel energies at 16 kHz, float32, shape (frames, MEL_BINS)."""
+    """Compute log-mel energies at 16 kHz, float32, shape (frames, MEL_BINS)."""
     torch.set_num_threads(1)
     try:
         samples, rate = soundfile.read(utterance.audio, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{utterance.audio} cannot be read: {error}") from None
     mono = torch.from_numpy(samples.mean(axis=1, keepdims=True).T)
-    # 16-bit units, as Kaldi and fairseq have them
+    # 16-bit units, as in Kaldi and fairseq
     wave = 2**15 * torchaudio.functional.resample(mono, rate, RATE)
     return kaldi.fbank(wave, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
 
 
 def extracted(utterances: list[Utterance], workers: int) -> Iterator[np.ndarray]:
-    """Features of all, in order."""
+    """Yield the features of all utterances, in order."""
     if workers == 1:
         yield from map(features, utterances)
         return
@@ -100,7 +100,7 @@ def extracted(utterances: list[Utterance], workers: int) -> Iterator[np.ndarray]
 
 
 def write_part(data: Path, name: str, utterances: list[Utterance], workers: int) -> None:
-    """A zip of features and its manifest, unless they are there."""
+    """Write a zip of features and its manifest, unless the manifest exists."""
     manifest = data / f"{name}.tsv"
     if manifest.exists():
         return
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("librispeech", type=Path, help="folder of the parts")
+    parser.add_argument("librispeech", type=Path, help="folder of the corpus' parts")
     parser.add_argument("data", type=Path, help="folder to write to")
     parser.add_argument("--train", nargs="+", required=True, help="parts to train on")
     parser.add_argument(

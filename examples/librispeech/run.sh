@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The paper's Table 3 with fairseq's own recipe of LibriSpeech, for a node with GPUs. Stages that are
-# done are skipped, so an interrupted run goes on where it stopped. Logs are in $WORK/logs.
+# Make the paper's Table 3 with fairseq's own recipe of LibriSpeech, on a node with GPUs. Finished
+# stages are skipped, so an interrupted run continues where it stopped. Logs are in $WORK/logs.
 #
 #   LIBRISPEECH=DIR      the corpus: DIR/train-clean-100/…
-#   OOD="NAME=FILE …"    other speech to tell from it, such as ami=ami.tsv (see prepare.py); test-other
-#                        is always one
-#   WORK=DIR             where everything goes
-#   DATA=DIR             features and manifests ($WORK/data); with a config.yaml, such as fairseq's
-#                        own script leaves, it is taken as it is
-#   GPUS=N               how many GPUs the node has; gradients are those of eight
-# More settings stand below. With eight GPUs all of it takes about as long as nine models.
+#   OOD="NAME=FILE …"    out-of-domain speech, such as ami=ami.tsv (see prepare.py); test-other is
+#                        always one of the sets
+#   WORK=DIR             folder for all output
+#   DATA=DIR             features and manifests ($WORK/data); used unchanged if it has a config.yaml,
+#                        for example from fairseq's own script
+#   GPUS=N               number of GPUs of the node; batches are those of eight
+# More settings are below. With eight GPUs, the run takes about as long as nine models.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,7 +22,7 @@ VOCABULARY=${VOCABULARY:-10000} WORKERS=${WORKERS:-$(nproc)}
 MEMBERS=${MEMBERS:-6} EVALUATED=${EVALUATED:-$MEMBERS} STUDENTS=${STUDENTS:-send pd_send2}
 UPDATES=${UPDATES:-300000} STUDENT_UPDATES=${STUDENT_UPDATES:-$UPDATES}
 WARMUP=${WARMUP:-10000} MAX_TOKENS=${MAX_TOKENS:-40000}
-# further options of fairseq-train, and what all commands get (--fp16, --cpu)
+# further options of fairseq-train, and options of all commands (--fp16, --cpu)
 MODEL=${MODEL:---arch s2t_transformer_s --lr 2e-3}
 DEVICE=${DEVICE:-}
 PLUGIN="--user-dir fairseq_pdd"
@@ -33,13 +33,13 @@ comma() { local IFS=,; echo "$*"; }
 
 say "1. data: features, subwords, manifests"
 if [ ! -e "$DATA/config.yaml" ]; then
-  : "${LIBRISPEECH:?give LIBRISPEECH, the folder of train-clean-100 and the other parts}"
+  : "${LIBRISPEECH:?set LIBRISPEECH to the folder of train-clean-100 and the other parts}"
   job prepare 'error' $BIN/python $HERE/prepare.py "$LIBRISPEECH" "$DATA" --train $TRAIN_PARTS \
     --held-out $VALID_PARTS test-clean test-other --list $OOD --vocabulary $VOCABULARY \
     --workers $WORKERS
 fi
 
-# fairseq's own page, but for what --task and --criterion say
+# the options of fairseq's page, except --task and --criterion
 TRAIN=("$DATA" $PLUGIN --config-yaml config.yaml $DEVICE --num-workers 4
   --train-subset "$(comma $TRAIN_PARTS)" --valid-subset "$(comma $VALID_PARTS)"
   --max-tokens $MAX_TOKENS --update-freq $(((8 + GPUS - 1) / GPUS))

@@ -10,7 +10,7 @@ BULLET = re.compile(r"\s*[-*+•]\s+|\s+o\s+")
 
 
 def stanzas(text: str, fields: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The stanzas of an index, reduced to `fields`; continuation lines stay in the value.
+    """Yield the stanzas of an index, reduced to `fields`; values keep continuation lines.
 
     A stanza that lacks one of the fields (a truncated file) has fewer keys. Lines that are
     neither a field nor a continuation are ignored.
@@ -33,7 +33,7 @@ def stanzas(text: str, fields: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Description:
-    """A package description: its short line, and paragraphs as tuples of text blocks.
+    """A package description: the short line, and paragraphs as tuples of text blocks.
 
     A paragraph is one block, except that each item of a bulleted list is a block of its own.
     """
@@ -62,7 +62,7 @@ def parse_description(value: str) -> Description:
 
 
 def parse_translations(text: str, language: str) -> dict[tuple[str, str], str]:
-    """Description fields of a Translation index, unparsed, by (package, Description-md5)."""
+    """Map (package, Description-md5) to unparsed descriptions, from a Translation index."""
     field = f"Description-{language}"
     table: dict[tuple[str, str], str] = {}
     for stanza in stanzas(text, ("Package", "Description-md5", field)):
@@ -72,10 +72,10 @@ def parse_translations(text: str, language: str) -> dict[tuple[str, str], str]:
 
 
 def parse_sources(text: str) -> dict[str, str]:
-    """Binary package to source package, from a Packages index."""
+    """Map binary packages to source packages, from a Packages index."""
     table = {}
     for stanza in stanzas(text, ("Package", "Source")):
         if stanza.get("Package"):
-            # "Source: name (version)" where the versions differ; absent where the names agree.
+            # "Source: name (version)" if the versions differ; absent if the names agree.
             table[stanza["Package"]] = (stanza.get("Source") or stanza["Package"]).split()[0]
     return table

@@ -23,12 +23,12 @@ MANIFEST = "manifest.json"
 
 
 class InputError(Exception):
-    """Something the user can mend; the message is one line."""
+    """An error in the user's input; the message is one line that names the fix."""
 
 
 @dataclass
 class Corpus:
-    """Sentence pairs by set, and what the manifest says about them."""
+    """Sentence pairs by set, and their facts for the manifest."""
 
     sets: dict[str, list[Pair]] = field(default_factory=dict)
     no_reference: set[str] = field(default_factory=set)
@@ -51,7 +51,7 @@ def in_length(sentence: str, max_words: int) -> bool:
 
 
 def fitting(pairs: Iterable[Pair], max_words: int) -> list[Pair]:
-    """Pairs with both sides of MIN_WORDS to max_words words that were not left untranslated."""
+    """Select translated pairs whose sides both have MIN_WORDS to max_words words."""
     return [
         pair
         for pair in pairs
@@ -61,7 +61,7 @@ def fitting(pairs: Iterable[Pair], max_words: int) -> list[Pair]:
 
 
 def unique(pairs: Iterable[Pair], seen: set[str]) -> list[Pair]:
-    """The first pair of each source that is not in `seen`, which is extended."""
+    """Select the first pair of each source that is not in `seen`; add the sources to `seen`."""
     kept = []
     for pair in pairs:
         if pair[0] not in seen:
@@ -71,16 +71,16 @@ def unique(pairs: Iterable[Pair], seen: set[str]) -> list[Pair]:
 
 
 def sample(pairs: list[Pair], size: int | None) -> list[Pair]:
-    """At most `size` pairs in their order; a smaller sample is part of a larger one."""
+    """Select at most `size` pairs in their order; a smaller sample is part of a larger one."""
     if size is None or len(pairs) <= size:
         return pairs
     ranks = [hashlib.sha256(f"{SEED}\n{source}".encode()).digest() for source, _ in pairs]
-    chosen = sorted(range(len(pairs)), key=lambda i: ranks[i])[:size]
-    return [pairs[i] for i in sorted(chosen)]
+    selected = sorted(range(len(pairs)), key=lambda i: ranks[i])[:size]
+    return [pairs[i] for i in sorted(selected)]
 
 
 def permute(sentence: str) -> str | None:
-    """The words in another order, the same one each time; None if there is no other order."""
+    """Permute the words, always in the same way; None if there is no other order."""
     words = sentence.split()
     if len(set(words)) < 2:
         return None
@@ -92,17 +92,17 @@ def permute(sentence: str) -> str | None:
 
 
 def permuted(pairs: Iterable[Pair]) -> list[Pair]:
-    """Pairs with permuted sources, less those that have no other order."""
+    """Permute the sources of pairs; sources that have no other order are skipped."""
     shuffled = ((permute(source), target) for source, target in pairs)
     return [(source, target) for source, target in shuffled if source is not None]
 
 
 def make_splits(groups: dict[str, list[Pair]], sizes: Sizes) -> Corpus:
-    """Train, valid and test without leakage, and the permuted test set.
+    """Make train, valid and test without leakage, and the permuted test set.
 
     A source that several splits share stays in the first of train, test, valid ("repeated" in the
-    others). What the training sources give away leaves valid and test before train is cut to size,
-    so that these two stay the same for every amount of training text.
+    others). Leaks are removed from valid and test before train is cut to size, so that these two
+    sets do not depend on the amount of training text.
     """
     corpus = Corpus()
     seen: set[str] = set()
@@ -110,8 +110,8 @@ def make_splits(groups: dict[str, list[Pair]], sizes: Sizes) -> Corpus:
         pairs = unique(fitting(groups[name], sizes.max_words), set())
         if not pairs:
             raise InputError(
-                f"{name} has no translated pair of {MIN_WORDS} to {sizes.max_words} words a side: "
-                "give more text or raise --max-words"
+                f"{name} has no translated pair of {MIN_WORDS} to {sizes.max_words} words per "
+                "side: give more text or raise --max-words"
             )
         corpus.sets[name] = unique(pairs, seen)
         if name != "train":
@@ -126,8 +126,8 @@ def make_splits(groups: dict[str, list[Pair]], sizes: Sizes) -> Corpus:
         corpus.sets[name] = [pair for i, pair in enumerate(pairs) if i not in leaks]
         if not corpus.sets[name]:
             raise InputError(
-                f"nothing of {name} is held out: all its {figures['before']} sentences recur in "
-                "another set, or nearly so; give text that the other sets do not contain"
+                f"nothing of {name} is held out: all its {figures['before']} sentences, or similar "
+                "ones, are in another set; give text that the other sets do not contain"
             )
     for name, size in (("train", sizes.train), ("valid", sizes.valid), ("test", sizes.test)):
         corpus.sets[name] = sample(corpus.sets[name], size)
@@ -142,7 +142,7 @@ def verify(corpus: Corpus, max_words: int) -> None:
         left = len(find_leaks(sources[name], sources["train"]))
         corpus.leakage[name]["left"] = left
         if left:
-            raise RuntimeError(f"{left} sentences of {name} are given away by train")
+            raise RuntimeError(f"{left} sentences of {name} leak from train")
     if set(sources["valid"]) & set(sources["test"]):
         raise RuntimeError("valid and test share sentences")
     if set(sources["ood_permuted"]) & set(sources["test"]):
@@ -155,7 +155,7 @@ def verify(corpus: Corpus, max_words: int) -> None:
 
 
 def is_current(out: Path, options: dict[str, Any]) -> bool:
-    """Whether `out` holds, unchanged, what these options give."""
+    """Check that `out` has the unchanged result of these options."""
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         return (
@@ -168,8 +168,8 @@ def is_current(out: Path, options: dict[str, Any]) -> bool:
 
 
 def write(corpus: Corpus, out: Path, languages: Pair, options: dict[str, Any]) -> dict[str, Any]:
-    """Write the sets, the manifest last, each whole or not at all; return the manifest."""
-    # Until the new manifest stands, nothing vouches for a mixture of old and new files.
+    """Write the sets, and the manifest last; return the manifest."""
+    # Without a manifest, a mixture of old and new files does not count as complete.
     old = read_files(out)
     (out / MANIFEST).unlink(missing_ok=True)
     files: dict[str, str] = {}
@@ -201,7 +201,7 @@ def write(corpus: Corpus, out: Path, languages: Pair, options: dict[str, Any]) -
 
 
 def read_files(out: Path) -> set[str]:
-    """Names of the files that an earlier run wrote, as far as its manifest can be read."""
+    """Return the names of the files of an earlier run, if its manifest can be read."""
     try:
         names = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
         return {name for name in names if Path(name).name == name}

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Parallel text for the quickstart: Debian's translated package descriptions, or your own.
 
-Writes train, valid, test and out-of-domain sets as plain text, one sentence a line, and a
-manifest with counts, hashes and the leakage that was found and removed. Nothing is done where the
-manifest already describes what was asked for.
+Writes train, valid, test and out-of-domain sets as plain text, one sentence per line, and a
+manifest with counts, hashes and the leakage that was found and removed. Does nothing if the
+manifest already describes the result of the same options.
 
-Each out-of-domain set has a target file, because fairseq-preprocess wants both sides. Only some
-are references; BLEU and NLL mean nothing for the others (in the manifest: "reference": false).
+Each out-of-domain set has a target file, because fairseq-preprocess requires both sides. Only some
+are references; BLEU and NLL are meaningless for the others (in the manifest: "reference": false).
 
   set           source                                  target file holds            reference
   ood_permuted  test sentences with shuffled words      German of the original       yes
@@ -14,8 +14,8 @@ are references; BLEU and NLL mean nothing for the others (in the manifest: "refe
   ood_german    German side of the test sentences       the same German              no
   ood_french    French descriptions of test packages    the English they translate   no
 
-With --own, ood_permuted is made from your test set; an ood_NAME set of yours that comes without
-target file gets a copy of its sources in its place, which is no reference.
+With --own, ood_permuted is made from your test set. If an ood_NAME set of yours has no target file,
+it gets a copy of its sources as target file, which is no reference.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from fillets import dialogue
 from private_apt import AptError, PrivateApt, package_members
 
 SPEECH_PACKAGE = "fillets-ng-data"
-# sha256 of the uncompressed indexes, and of the package, behind the figures in the README.
+# sha256 of the uncompressed indexes, and of the package, that the README's figures were made from.
 EXPECTED = {
     "bookworm_main_i18n_Translation-en": (
         "62f59c3cdca9786e4f7adf9002f9f5729a684adcb4667e58e448dec9b5a46c7f"
@@ -83,7 +83,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"“„»(]?[A-ZÄÖÜÀÂÇÉÈÊ
 
 
 def align_blocks(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
-    """Pair list items, then their sentences; whatever differs in number stays in one piece."""
+    """Pair list items, then their sentences; text with different counts stays in one piece."""
     if len(left) != len(right):
         left, right = [" ".join(left)], [" ".join(right)]
     pairs: list[Pair] = []
@@ -97,7 +97,7 @@ def align_blocks(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
 
 
 def align(left: Description, right: Description) -> list[Pair]:
-    """Sentence pairs of two descriptions; only the short line if their paragraphs differ."""
+    """Pair the sentences of two descriptions; only the short lines if their paragraphs differ."""
     pairs = [(left.short, right.short)]
     if len(left.paragraphs) == len(right.paragraphs):
         for blocks, others in zip(left.paragraphs, right.paragraphs, strict=True):
@@ -106,7 +106,7 @@ def align(left: Description, right: Description) -> list[Pair]:
 
 
 def split_of(source_package: str) -> str:
-    """The split of a source package, whose binary packages share many sentences."""
+    """Return the split of a source package, since its binary packages share many sentences."""
     bucket = int(hashlib.sha256(source_package.encode()).hexdigest(), 16) % 100
     return "test" if bucket < 4 else "valid" if bucket < 8 else "train"
 
@@ -116,10 +116,10 @@ def group_by_split(
     other: dict[tuple[str, str], str],
     source_of: dict[str, str],
 ) -> dict[str, list[Pair]]:
-    """Sentence pairs per split of two Translation indexes, joined on Description-md5."""
+    """Pair the sentences of two Translation indexes, joined on Description-md5, by split."""
     by_md5 = {md5: value for (_, md5), value in english.items()}
     groups: dict[str, list[Pair]] = {name: [] for name in SPLITS}
-    # Sorted, so that the outcome does not depend on the order of the index.
+    # Sorted, so that the result does not depend on the order of the index.
     for (package, md5), value in sorted(other.items()):
         if md5 in by_md5:
             pairs = align(parse_description(by_md5[md5]), parse_description(value))
@@ -128,7 +128,7 @@ def group_by_split(
 
 
 def parse_dialogue(text: str) -> list[Pair]:
-    """English-German sentence pairs of one of the game's dialogue files."""
+    """Return the English-German sentence pairs of one of the game's dialogue files."""
     pairs: list[Pair] = []
     for _, english, german in dialogue(text):
         pairs.extend(align_blocks([english], [german]))
@@ -167,7 +167,7 @@ def build_debian(sizes: Sizes, cache: Path) -> Corpus:
     scripts = package_members(package, "/dialogs_de.lua")
     for name, digest in hashes.items():
         if EXPECTED.get(name) != digest:
-            say(f"WARNING: {name} differs from that of the README's figures; expect other counts")
+            say(f"WARNING: {name} differs from that of the README; expect other figures")
 
     corpus = make_splits(group_by_split(english, german, source_of), sizes)
     speech = [
@@ -191,7 +191,7 @@ def build_debian(sizes: Sizes, cache: Path) -> Corpus:
 
 
 def own_files(folder: Path, source: str, target: str) -> dict[str, tuple[Path, Path | None]]:
-    """Source and target file by set; only sets named ood_... may lack the target."""
+    """Return source and target file by set; only sets named ood_... may lack the target."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: --own takes the folder with train.{source} etc.")
     files: dict[str, tuple[Path, Path | None]] = {}
@@ -201,26 +201,30 @@ def own_files(folder: Path, source: str, target: str) -> dict[str, tuple[Path, P
             if path is None or not path.is_file():
                 raise InputError(
                     f"{path} is missing: --own needs {name}.{source} and {name}.{target}, "
-                    "one sentence a line (languages: --source-lang, --target-lang)"
+                    "one sentence per line (languages: --source-lang, --target-lang)"
                 )
     for path in sorted(folder.glob(f"ood_*.{source}")):
         if path.stem == "ood_permuted":
-            raise InputError(f"{path} would be overwritten: that set is made here, rename yours")
+            raise InputError(
+                f"{path} cannot be used: ood_permuted is made from test; give your set another name"
+            )
         other = path.with_suffix(f".{target}")
         files[path.stem] = (path, other if other.is_file() else None)
     return files
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file with single spaces."""
+    """Read the lines of a text file, with single spaces."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{path} is not UTF-8 (line {line}): convert it, as with iconv") from None
+        raise InputError(
+            f"{path} is not UTF-8 (line {line}): convert it, for example with iconv"
+        ) from None
     if not text.strip():
-        raise InputError(f"{path} is empty: put one sentence a line into it")
-    # Not splitlines, which also splits at characters that are not line ends to fairseq.
+        raise InputError(f"{path} is empty: write one sentence per line into it")
+    # splitlines would also split at characters that are not line ends for fairseq.
     return [" ".join(line.split()) for line in text.removesuffix("\n").split("\n")]
 
 
@@ -259,10 +263,10 @@ def at_least(minimum: int) -> Any:
     def parse(text: str) -> int:
         number = int(text)
         if number < minimum:
-            raise argparse.ArgumentTypeError(f"{number} is less than {minimum}")
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {number}")
         return number
 
-    parse.__name__ = "int"  # argparse names it in "invalid int value"
+    parse.__name__ = "int"  # argparse prints it in "invalid int value"
     return parse
 
 
@@ -283,7 +287,7 @@ def parser() -> argparse.ArgumentParser:
         default=14,
         metavar="N",
         help=f"keep sentences of {MIN_WORDS} to N words on both sides, in all sets alike, so that "
-        "length does not tell what is out of domain (default: %(default)s)",
+        "length does not reveal the out-of-domain sets (default: %(default)s)",
     )
     add(
         "--max-eval",
@@ -309,15 +313,15 @@ def parser() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for the downloads; delete it to fetch them anew (default: downloads, beside "
+        help="folder for the downloads; delete it to fetch them again (default: downloads, beside "
         "the folder of --out)",
     )
     add(
         "--own",
         type=Path,
         metavar="DIR",
-        help="no download: take train, valid and test from this folder, as train.en and train.de "
-        "etc., one sentence a line, and any ood_NAME.en with or without ood_NAME.de",
+        help="use the text in this folder, without download: train.en and train.de etc., one "
+        "sentence per line, and any ood_NAME.en with or without ood_NAME.de",
     )
     for side, code in (("source", "en"), ("target", "de")):
         add(
@@ -366,7 +370,7 @@ def run(args: argparse.Namespace) -> None:
         note = "" if facts["reference"] else ", no reference"
         say(f"{name:13} {facts['pairs']:6} pairs, {words:4.1f} source words{note}")
         if removed:
-            say(f"{'':13} removed, being in another set: {', '.join(removed)} of {leaks['before']}")
+            say(f"{'':13} removed, found in another set: {', '.join(removed)} of {leaks['before']}")
 
 
 def say(message: str) -> None:

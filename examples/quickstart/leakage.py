@@ -1,4 +1,4 @@
-"""Find held-out sentences that the training text gives away."""
+"""Leakage: held-out sentences that are equal or similar to training sentences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Gram = tuple[str, ...]
 
 
 def normalise(sentence: str) -> str:
-    """Lower-case, every number as 0, single spaces."""
+    """Normalise a sentence: lower case, every number as 0, single spaces."""
     return " ".join(re.sub(r"\d+", "0", sentence.lower()).split())
 
 
 def grams(sentence: str, n: int = 3) -> frozenset[Gram]:
-    """Word n-grams of the normalised sentence, punctuation left out.
+    """Return the word n-grams of the normalised sentence, without punctuation.
 
     A sentence of fewer than n words is one gram, so that it can still be compared.
     """
@@ -30,7 +30,7 @@ def grams(sentence: str, n: int = 3) -> frozenset[Gram]:
 def find_leaks(
     held_out: Sequence[str], train: Sequence[str], threshold: float = 0.5
 ) -> dict[int, Kind]:
-    """Positions in `held_out` of sentences that the training sentences give away.
+    """Map positions of leaking sentences in `held_out` to the kind of leak.
 
     "same": equal to a training sentence after `normalise`. "near": the Jaccard similarity of the
     3-gram sets exceeds `threshold` for some training sentence.

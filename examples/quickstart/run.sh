@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The whole method on real data, with fairseq's own commands. Stages that are done are skipped, so
-# an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
+# Run the whole method on real data, with fairseq's own commands. Finished stages are skipped, so
+# an interrupted run continues where it stopped. The logs of all commands are in $WORK/logs.
 #
-#   SCALE=small|default|large   how much data and training (default: default); `smoke`, for the
-#                               test suite, only shows that everything runs
-#   WORK=DIR                    where everything goes (default: examples/quickstart/runs/$SCALE)
+#   SCALE=small|default|large   amount of data and training (default: default); `smoke`, for the
+#                               test suite, only checks that everything runs
+#   WORK=DIR                    folder for all output (default: examples/quickstart/runs/$SCALE)
 #   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -56,7 +56,7 @@ job preprocess 'sents' $BIN/fairseq-preprocess --source-lang $SRC --target-lang 
   --trainpref "$WORK/spm/train" --validpref "$WORK/spm/valid" --testpref "${prefixes%,}" \
   --joined-dictionary --destdir "$WORK/bin" --workers 2
 
-# fairseq-preprocess calls the sets test, test1, test2, … in the order given
+# fairseq-preprocess names the sets test, test1, test2, … in the given order
 subset() {
   local i
   for i in "${!SETS[@]}"; do
@@ -72,8 +72,8 @@ TRAIN=($DEVICE --arch transformer_iwslt_de_en --share-all-embeddings
 
 say "3. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
-  # the plugin is here for resuming only: since torch 2.6 fairseq cannot load its own checkpoints
-  # unless their one type beyond tensors is allowed
+  # the plugin is needed for resuming only: since torch 2.6, fairseq cannot load its own checkpoints
+  # unless argparse.Namespace is allowed in them
   background "member$seed" "valid on" \
     $BIN/fairseq-train "$WORK/bin" $PLUGIN "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
@@ -84,7 +84,7 @@ finish
 checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
-# Without a bound on the length, a small model that loops on odd input sets the pace of its batch.
+# Without a bound on the length, one output that never ends delays the whole batch.
 LENGTH=(--max-len-a 1.5 --max-len-b 10)
 
 say "4. transfer set: the training source as the ensemble translates it"
@@ -107,7 +107,7 @@ done
 finish
 
 say "6. translation with uncertainty: $EVALUATED single model(s), ensemble, students"
-# What the ensemble says of the test set, as targets for the column 'NLL Ens-Pred'
+# the ensemble's translations of the test set are the targets of the column 'NLL Ens-Pred'
 if [ ! -e "$WORK/ensemble_test" ]; then
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --subset test --path "$ENSEMBLE" --beam 5 \
     --destdir "$WORK/ensemble_test" -- "${LENGTH[@]}" $DEVICE > "$WORK/logs/ensemble_test.log" 2>&1

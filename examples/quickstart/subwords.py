@@ -9,7 +9,7 @@ import sentencepiece
 
 
 def train(text: Path, languages: list[str], model: Path, vocabulary: int) -> None:
-    """Write ``model`` unless it is there; at its final name only when complete."""
+    """Write ``model`` unless it exists; the file has this name only when complete."""
     if model.exists():
         return
     prefix = model.with_suffix(".partial")

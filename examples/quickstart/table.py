@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""The columns of the paper's Table 4, measured on the records of a quickstart run."""
+"""Make the paper's Table 4 from the records of a quickstart run."""
 
 import argparse
 import json
-import logging
 import os
 import platform
 import sys
@@ -15,33 +14,33 @@ import torch
 from fairseq_pdd import __version__
 from fairseq_pdd.assess import (
     TRANSLATION,
-    best,
     build_table,
     choose_systems,
     markdown,
-    read_records,
 )
+from fairseq_pdd.records import read_records
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
-from panels import draw_panels  # noqa: E402
+from panels import draw_panels
 
 KNOWLEDGE = "rmi"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
-FOLDERS = {"single": "member*"}  # where not that of the name
+FOLDERS = {"single": "member*"}  # folders that differ from the system's name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", type=Path, help="folder with a folder of records per system")
+    parser.add_argument("records", type=Path, help="folder with one folder of records per system")
     parser.add_argument("--out", type=Path, required=True, help="folder for table and picture")
     args = parser.parse_args()
 
     choices = [f"{name}={FOLDERS.get(system, system)}" for system, name in NAMES.items()]
     table = build_table(choose_systems(args.records, choices), TRANSLATION)
-    test = best(read_records(args.records / "ensemble" / "test.jsonl"))
-    references = [r["reference"] for r in test]
-    copied = sacrebleu.corpus_bleu([r["source"] for r in test], [references]).score
+    test = read_records(args.records / "ensemble" / "test.jsonl", token_ranks=0).best()
+    sources, references = (
+        [text or "" for text in column] for column in (test.sources, test.references)
+    )
+    copied = sacrebleu.corpus_bleu(sources, [references]).score
     table.notes.extend(
         [
             f"Copying the source has a BLEU of {copied:.1f}. Students have seed 1.",
@@ -54,7 +53,7 @@ def main() -> None:
     measured = {system: table.rows[name] for system, name in NAMES.items()}
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n")
     picture = args.out / "ood.png"
-    draw_panels(table, NAMES, args.records, KNOWLEDGE, "RMI (nats a token)", picture)
+    draw_panels(table, NAMES, args.records, KNOWLEDGE, "RMI (nats per token)", picture)
     print(text)
     print(
         f"Table: {args.out}/table.md, numbers: {args.out}/table.json, picture: {args.out}/ood.png"

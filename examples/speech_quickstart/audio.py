@@ -1,4 +1,4 @@
-"""Clips as log-mel features, all at one sample rate, so that the rate does not tell the set."""
+"""Log-mel features of clips. All have one sample rate, so that it does not reveal the set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torchaudio
 from torchaudio.compliance import kaldi
 from utterances import SEED, InputError, Utterance
 
-RATE = 8000  # telephone prompts have no more, and the game hardly anything above 2.7 kHz
+RATE = 8000  # that of the telephone prompts; the game has hardly anything above 2.7 kHz
 MEL_BINS = 40
 
 
 def waveform(utterance: Utterance) -> torch.Tensor:
-    """The clip in one channel at RATE: float32, shape (samples,).
+    """Read a clip in one channel at RATE: float32, shape (samples,).
 
     Raises:
         InputError: the audio is missing or cannot be decoded.
@@ -40,16 +40,16 @@ def resampler(rate: int) -> torchaudio.transforms.Resample:
 
 
 def log_mel(samples: torch.Tensor) -> np.ndarray:
-    """Kaldi's log-mel energies, 100 frames a second: float32, shape (frames, MEL_BINS).
+    """Compute Kaldi's log-mel energies, 100 frames per second: float32, (frames, MEL_BINS).
 
-    The loudness of a clip is a constant here, which fairseq's utterance_cmvn takes away.
+    The loudness of a clip adds a constant to them, which fairseq's utterance_cmvn removes.
     """
-    # 16-bit units, as Kaldi and fairseq have them
+    # 16-bit units, as in Kaldi and fairseq
     return kaldi.fbank(samples[None] * 2**15, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
 
 
 def add_noise(samples: torch.Tensor, name: str, decibels: float) -> torch.Tensor:
-    """White noise at a signal-to-noise ratio; the same noise whenever the name is the same."""
+    """Add white noise at a signal-to-noise ratio; equal names give equal noise."""
     digest = hashlib.sha256(f"{SEED}\n{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     noise = torch.randn(samples.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Speech that is out of domain: prompts of the telephone system Asterisk, Dutch of a game."""
+"""Out-of-domain speech: prompts of the telephone system Asterisk, and Dutch dialogue of a game."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PROMPT = re.compile(r"([^;:\s]+):\s*(.+)")
 
 
 def asterisk(texts: dict[str, bytes], sounds: dict[str, bytes], speaker: str) -> list[Utterance]:
-    """Prompts with their texts.
+    """Pair the prompts with their texts.
 
     Args:
         texts: lists of prompts, files core-sounds-XX.txt.gz of lines "name: text".
         sounds: WAV files at .../sounds/VOICE/name.wav.
-        speaker: who speaks them all.
+        speaker: name of the speaker of all prompts.
     """
     text_of: dict[str, str] = {}
     for data in texts.values():
@@ -34,7 +34,7 @@ def asterisk(texts: dict[str, bytes], sounds: dict[str, bytes], speaker: str) ->
 
 
 def dubbed(scripts: dict[str, bytes], sounds: dict[str, bytes]) -> list[Utterance]:
-    """Dialogue of a game with its translated texts.
+    """Pair the dialogue clips of a game with their translated texts.
 
     Args:
         scripts: files .../script/LEVEL/dialogs_XX.lua.

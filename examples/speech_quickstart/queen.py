@@ -1,18 +1,18 @@
-"""Speech of the game Flight of the Amazon Queen: clips and what is said in them.
+"""Clips of the game Flight of the Amazon Queen, and their texts.
 
-The game's data file is an archive: "QTBL", a version of 6 bytes, 2 bytes of no interest, 1 byte
-that tells of compression, the number of entries (all numbers are big-endian), and for each entry
-its name (12 bytes), a byte, offset and size. Three kinds of entries matter:
+The game's data file is an archive: "QTBL", a version of 6 bytes, 2 unused bytes, 1 byte for the
+kind of compression, the number of entries (all numbers are big-endian), and for each entry its
+name (12 bytes), a byte, offset and size. Three kinds of entries matter:
 
-  *.SB        a clip, MP3 in the archive that Debian has
-  *.DOG       a conversation: who answers what, and all lines of it
-  QUEEN2.JAS  what the hero, Joe, says of things he looks at, a line each
+  *.SB        a clip, MP3 in Debian's archive
+  *.DOG       a conversation: its structure, and all of its lines
+  QUEEN2.JAS  lines of the hero, Joe, about objects that he looks at
 
-A line is spoken in segments, a clip each. Between them stand commands for the animation, such as
-*03 or *XY00(128,112), and the n-th piece of the line has the n-th clip, counting empty pieces,
-which have none. Clips are called by conversation, line, speaker and piece (06002BP1: in
-conversation 6, line 2B, not Joe, first piece); openings have SSSS or XXXX in place of a line; Joe's
-object lines are JOEnnnnp.
+A line is spoken in segments, one clip for each. Commands for the animation, such as *03 or
+*XY00(128,112), separate the segments. The n-th piece of the line has the n-th clip. Empty pieces
+are counted, but have no clip. The name of a clip consists of conversation, line, speaker and piece
+(06002BP1: conversation 6, line 2B, not Joe, first piece). Openings have SSSS or XXXX in place of
+the line. Joe's object lines are JOEnnnnp.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ ENTRY = struct.Struct(">12sxII")
 COMMAND = re.compile(r"\*(?:XY\d\d\(\d+,\d+\)|..)", re.DOTALL)
 PIECES = "123456789ABCDEF"
 JOE_LINES = "QUEEN2.JAS"
-JOE_FIRST = 41  # the clip number of the first of those lines
-BANK_HEADER = 20  # of a conversation, before what its offsets refer to
-# Level count, key of its variables, key of its clips, numbers of lines of Joe and of the other, six
-# numbers of no interest, three offsets: the other's lines, what follows, the openings.
+JOE_FIRST = 41  # clip number of the first line of JOE_LINES
+BANK_HEADER = 20  # bytes of a conversation that its offsets do not count
+# The number of levels, the keys of variables and of clips, the numbers of lines of Joe and of the
+# other speaker, six unused numbers, and three offsets: the other speaker's lines, the part that
+# follows, the openings.
 TALK = struct.Struct(">5h12x3h")
 LEVELS_AT, LEVEL_SIZE = 32, 96
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:
-    """All entries of the archive by name.
+    """Return all entries of the archive by name.
 
     Raises:
-        InputError: it is another file, or not all of it.
+        InputError: the data are another file, or incomplete.
     """
     try:
         magic, _, compression, count = HEADER.unpack_from(data)
@@ -47,7 +48,7 @@ def read_archive(data: bytes) -> dict[str, bytes]:
     except struct.error:
         raise InputError("the archive ends within its table of contents") from None
     if magic != b"QTBL":
-        raise InputError("the archive is no data file of Flight of the Amazon Queen")
+        raise InputError("the archive is not a data file of Flight of the Amazon Queen")
     if compression != 1:
         raise InputError(f"the archive holds no MP3 clips, as Debian's does (kind {compression})")
     members = {}
@@ -59,7 +60,10 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
 
 def transcripts(members: dict[str, bytes]) -> dict[str, str]:
-    """Text by clip, for every clip of a conversation and of Joe's object lines that has a text."""
+    """Map the clips of conversations and of Joe's object lines to their texts.
+
+    Clips without text are skipped.
+    """
     texts: dict[str, str] = {}
     for name, data in members.items():
         if name.endswith(".DOG"):
@@ -72,13 +76,13 @@ def transcripts(members: dict[str, bytes]) -> dict[str, str]:
 
 
 def segments(clips: str, line: str) -> dict[str, str]:
-    """Text by clip of a line whose clips' names begin with `clips`."""
+    """Map the clips of a line, whose names begin with `clips`, to their texts."""
     pieces = zip(PIECES, COMMAND.split(line))
     return {clips + piece: text for piece, text in pieces if text.strip()}
 
 
 def talk_lines(data: bytes) -> list[tuple[str, str]]:
-    """The lines of a conversation, each after the beginning of its clips' names."""
+    """List the lines of a conversation, each after the prefix of its clips' names."""
     data = data[BANK_HEADER:]
     levels, _, key, joe, other, others_at, _, openings_at = TALK.unpack_from(data)
     found = []
@@ -88,7 +92,7 @@ def talk_lines(data: bytes) -> list[tuple[str, str]]:
         ("P", "XXXX", other, others_at),
     ):
         for line_id, line in numbered(data, at, count):
-            # Joe also speaks the opening among the other's lines: it is his when they meet again.
+            # The opening among the other speaker's lines is Joe's too, for a second meeting.
             name = f"{key:02d}{line_id:04X}{speaker}" if line_id else f"{key:02d}{opening}J"
             found.append((name, line))
     length = data[openings_at]
@@ -98,7 +102,10 @@ def talk_lines(data: bytes) -> list[tuple[str, str]]:
 
 
 def numbered(data: bytes, at: int, count: int) -> list[tuple[int, str]]:
-    """Number and text of `count` lines: 2 bytes, number, length, text, up to a multiple of 4."""
+    """Read number and text of `count` lines.
+
+    Each line has 2 bytes, its number, length and text, and padding to a multiple of 4 bytes.
+    """
     found = []
     for _ in range(count):
         line_id, length = struct.unpack_from(">2xHB", data, at)

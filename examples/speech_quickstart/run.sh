@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The whole method on real speech, with fairseq's own commands. Stages that are done are skipped, so
-# an interrupted run goes on where it stopped. Logs of every command are in $WORK/logs.
+# Run the whole method on real speech, with fairseq's own commands. Finished stages are skipped, so
+# an interrupted run continues where it stopped. The logs of all commands are in $WORK/logs.
 #
-#   SCALE=default|large   how much training (default: default); `smoke`, for the test suite, only
-#                         shows that everything runs
-#   WORK=DIR              where everything goes (default: examples/speech_quickstart/runs/$SCALE)
+#   SCALE=default|large   amount of training (default: default); `smoke`, for the test suite, only
+#                         checks that everything runs
+#   WORK=DIR              folder for all output (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
-#   JOBS=N                how many commands at a time (default: one a core)
+#   JOBS=N                number of commands at a time (default: one per core)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -24,7 +24,7 @@ HERE=examples/speech_quickstart
 PLUGIN="--user-dir fairseq_pdd"
 DATA=$WORK/data
 
-# Small models, one a core, use several cores better than one model on all.
+# Several small models, one per core, use the cores better than one model on all of them.
 DEVICE=--cpu
 if command -v nvidia-smi > /dev/null; then DEVICE= JOBS=1; fi
 JOBS=${JOBS:-$(nproc)}
@@ -43,7 +43,7 @@ $BIN/python $HERE/speech.py --out "$DATA" --vocabulary $VOCABULARY --max-eval $E
 SETS=(test)
 for path in "$DATA"/ood_*.tsv; do SETS+=("$(basename "$path" .tsv)"); done
 
-# fairseq for Python 3.11 passes over sentences that do not fill a multiple
+# fairseq for Python 3.11 skips sentences that do not fill a multiple
 BATCHES=(--required-batch-size-multiple 1 --num-workers 0)
 TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --train-subset train --valid-subset valid
   --arch s2t_transformer --conv-kernel-sizes 5,5,5 --conv-channels $((2 * DIM))
@@ -55,9 +55,9 @@ TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --train-subset train --
 
 say "2. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
-  # CTC beside attention helps where there is little speech to learn the alignment from. The plugin
-  # is here for resuming only: since torch 2.6 fairseq cannot load its own checkpoints unless their
-  # one type beyond tensors is allowed.
+  # CTC in addition to attention helps to learn the alignment from little speech. The plugin is
+  # needed for resuming only: since torch 2.6, fairseq cannot load its own checkpoints unless
+  # argparse.Namespace is allowed in them.
   background "member$seed" "valid on" \
     $BIN/fairseq-train "$DATA" $PLUGIN --task speech_to_text "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy_with_ctc --label-smoothing 0.1 --ctc-weight 0.5 \
@@ -69,7 +69,7 @@ finish
 checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
-say "3. students: SEnD and PD-SEnD², initialised with member 1 but for its CTC head"
+say "3. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
 job without_ctc 'error' $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" \
   "$WORK/start.pt"
 for criterion in send pd_send2; do
@@ -91,7 +91,7 @@ recognise() { # SYSTEM CHECKPOINTS
   runs+=(-- --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
   runs+=(-- --gen-subset mismatched --score-reference
     --uncertainty-path "$out/nll_mismatched.jsonl")
-  # Without a bound on the length, a small model that loops on odd input sets the pace of its batch.
+  # Without a bound on the length, one output that never ends delays the whole batch.
   background "$1" 'Translated|WER' $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN \
     --task distill_speech_to_text --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" \
     --quiet --max-len-a 0.1 --max-len-b 10 --max-tokens 30000 "${runs[@]}"
@@ -108,4 +108,4 @@ say "5. results"
 job report '^error:' $BIN/fairseq-pdd report "$WORK/records" --kind speech --out "$WORK/report.html" \
   --title "Speech quickstart"
 $BIN/python $HERE/speech_table.py "$WORK/records" --out "$WORK"
-echo "Report: $WORK/report.html, a page for the browser"
+echo "Report: $WORK/report.html (open it in a browser)"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Speech for the quickstart: voices of a computer game, or your own recordings.
 
-Writes what fairseq's speech_to_text reads: log-mel features at 8 kHz, a manifest for each set,
-subwords and config.yaml. Nothing is done where the folder holds already what was asked for.
+Writes the data of fairseq's speech_to_text: log-mel features at 8 kHz, a manifest for each set,
+subwords and config.yaml. Does nothing if the folder already holds the result of the same options.
 
   set           what it is                                          differs from test in
   train         Joe, the hero of Flight of the Amazon Queen
@@ -12,12 +12,12 @@ subwords and config.yaml. Nothing is done where the folder holds already what wa
   ood_french    French prompts of the same system                   the same and language
   ood_dutch     the Dutch voices of another game                    speaker, channel, language
   ood_noisy     test with white noise, 5 dB                         channel
-  mismatched    test with the audio of another utterance of test, which shows how much a model
-                listens: what it says of these sentences it could say without ears
+  mismatched    test with the audio of another utterance of test: it shows how well a model
+                predicts the texts without their audio
 
-With --own, a file of tab-separated columns (first line: set, audio, text) gives everything but the
-last two, which are made from your test set. "set" is train, valid, test or ood_NAME, "audio" a WAV,
-FLAC, OGG or MP3 file, relative to the folder of the list, "text" what is said.
+With --own, the sets are those of a file of tab-separated columns (first line: set, audio, text),
+except the last two, which are made from your test set. "set" is train, valid, test or ood_NAME.
+"audio" is a WAV, FLAC, OGG or MP3 file, relative to the folder of the list. "text" is its words.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MISMATCHED = "mismatched"
 JOE = "joe"
 Sets = dict[str, list[Utterance]]
 Rows = list[dict[str, "str | int"]]
-# sha256 of the packages behind the figures in the README.
+# sha256 of the packages that the figures in the README were made from.
 EXPECTED = {
     "asterisk-core-sounds-en-wav_1.6.1-1_all.deb": (
         "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d"
@@ -89,7 +89,7 @@ EXPECTED = {
 
 
 def debian(cache: Path) -> tuple[Sets, dict[str, str]]:
-    """All clips by set, and the hashes of the packages they are from."""
+    """Fetch the packages; return all clips by set, and the hashes of the packages."""
     say(f"fetching 7 packages (175 MB); they are kept in {cache}")
     apt = PrivateApt(cache / "apt", ())
     apt.update()
@@ -99,7 +99,7 @@ def debian(cache: Path) -> tuple[Sets, dict[str, str]]:
         path = apt.package(package)
         hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         if EXPECTED.get(path.name) != hashes[path.name]:
-            say(f"WARNING: {path.name} is not that of the README's figures; expect other counts")
+            say(f"WARNING: {path.name} differs from that of the README; expect other figures")
         return [package_members(path, suffix) for suffix in suffixes]
 
     sets: Sets = {name: [] for name in SPLITS}
@@ -127,7 +127,7 @@ def queen_utterances(archive: bytes) -> list[Utterance]:
 
 
 def speaker_of(clip: str) -> str:
-    """Joe, or whoever the conversation is with."""
+    """Name the speaker of a clip: Joe, or the other speaker of the conversation."""
     return JOE if clip.startswith("JOE") or clip[-2] == "J" else f"talk{clip[:2]}"
 
 
@@ -135,7 +135,7 @@ def speaker_of(clip: str) -> str:
 
 
 def own(path: Path) -> Sets:
-    """The utterances of a list, by set; audio is not opened yet.
+    """Read the utterances of a list, by set; audio files are not opened yet.
 
     Raises:
         InputError: the list or one of its lines cannot be used.
@@ -147,12 +147,12 @@ def own(path: Path) -> Sets:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8: convert it, as with iconv") from None
+        raise InputError(f"{path} is not UTF-8: convert it, for example with iconv") from None
     absent = {"set", "audio", "text"} - set(reader.fieldnames or ())
     if absent:
         raise InputError(
-            f"{path} has no column {', '.join(sorted(absent))}: its first line has to name set, "
-            "audio and text, separated by tabs"
+            f"{path} has no column {', '.join(sorted(absent))}: its first line must be set, audio "
+            "and text, separated by tabs"
         )
     sets: Sets = {}
     for number, row in enumerate(rows, 2):
@@ -161,9 +161,13 @@ def own(path: Path) -> Sets:
         if name not in SPLITS and not name.startswith("ood_"):
             raise InputError(f"{path}, line {number}: set '{name}' is none of {SPLITS} or ood_NAME")
         if name == NOISY:
-            raise InputError(f"{path}, line {number}: {NOISY} is made here, rename yours")
+            raise InputError(
+                f"{path}, line {number}: {NOISY} is made from test; give your set another name"
+            )
         if not text:
-            raise InputError(f"{path}, line {number}: no words, or digits in place of words")
+            raise InputError(
+                f"{path}, line {number}: no words, or numbers in digits; write them as words"
+            )
         if not audio.is_file():
             raise InputError(f"{path}, line {number}: {audio} is missing")
         sets.setdefault(name, []).append(Utterance(f"{name}-{number}", audio, text))
@@ -177,24 +181,24 @@ def own(path: Path) -> Sets:
 
 
 def build(sets: Sets, out: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Write features, manifests, subwords and configuration; returns figures by set."""
+    """Write features, manifests, subwords and configuration; return figures by set."""
     manifests: dict[str, Rows] = {}
     with FeatureZip(out) as features:
         for name, utterances in sets.items():
             limit = args.max_train if name == "train" else args.max_eval
-            chosen = choose(name, utterances, limit, args.max_seconds)
-            if not chosen:
+            selected = select(name, utterances, limit, args.max_seconds)
+            if not selected:
                 raise InputError(
                     f"{name} has no utterance of {MIN_WORDS} or more words and at most "
                     f"{args.max_seconds:g} seconds: give other clips or raise --max-seconds"
                 )
             manifests[name] = [
-                row(utterance, samples, features, name) for utterance, samples in chosen
+                row(utterance, samples, features, name) for utterance, samples in selected
             ]
             if name == "test":
                 manifests[NOISY] = [
                     row(u, add_noise(samples, u.name, DECIBELS), features, NOISY)
-                    for u, samples in chosen
+                    for u, samples in selected
                 ]
     manifests[MISMATCHED] = rotated(manifests["test"])
     for name, rows in manifests.items():
@@ -211,10 +215,10 @@ def build(sets: Sets, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def choose(
+def select(
     name: str, utterances: Sequence[Utterance], limit: int | None, max_seconds: float
 ) -> list[tuple[Utterance, torch.Tensor]]:
-    """Up to `limit` utterances that are worth having, as they are spelled, with their samples."""
+    """Select up to `limit` plausible utterances; return them with normalised text and samples."""
     worded = [replace(u, text=spoken(u.text)) for u in utterances]
     worded = [u for u in worded if len(u.text.split()) >= MIN_WORDS]
     found: list[tuple[Utterance, torch.Tensor]] = []
@@ -232,7 +236,7 @@ def choose(
 def row(
     utterance: Utterance, samples: torch.Tensor, features: FeatureZip, name: str
 ) -> dict[str, str | int]:
-    """The line of a manifest for an utterance of the set `name`; its features go into the zip."""
+    """Add the features of an utterance to the zip; return its line in the manifest of `name`."""
     mel = log_mel(samples)
     key = f"{name}-{utterance.name}"
     audio = features.add(key, mel)
@@ -241,7 +245,7 @@ def row(
 
 
 def rotated(rows: Rows) -> Rows:
-    """Each utterance with the audio of the next; the last has that of the first."""
+    """Give each utterance the audio of the next one, and the last that of the first."""
     others = [*rows[1:], *rows[:1]]
     return [
         {**row, **{c: other[c] for c in ("audio", "n_frames")}} for row, other in zip(rows, others)
@@ -249,7 +253,7 @@ def rotated(rows: Rows) -> Rows:
 
 
 def is_current(out: Path, options: dict[str, Any]) -> bool:
-    """Whether `out` holds what these options give."""
+    """Check that `out` holds the result of these options."""
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         return manifest["recipe"] == RECIPE and manifest["options"] == options
@@ -264,10 +268,10 @@ def positive(kind: type) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         number = kind(text)
         if number <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+            raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
         return number
 
-    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    parse.__name__ = kind.__name__  # argparse prints it in "invalid int value"
     return parse
 
 
@@ -281,8 +285,8 @@ def parser() -> argparse.ArgumentParser:
         type=positive(float),
         default=10.0,
         metavar="S",
-        help="leave out longer clips, in all sets alike, so that length does not tell what is out "
-        "of domain (default: %(default)g)",
+        help="skip longer clips, in all sets alike, so that length does not reveal the "
+        "out-of-domain sets (default: %(default)g)",
     )
     add(
         "--max-train",
@@ -302,21 +306,21 @@ def parser() -> argparse.ArgumentParser:
         type=positive(int),
         default=200,
         metavar="N",
-        help="subwords (default: %(default)s)",
+        help="number of subwords (default: %(default)s)",
     )
     add("--augment", action="store_true", help="mask training features (a light SpecAugment)")
     add(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for the downloads; delete it to fetch them anew (default: downloads, beside "
+        help="folder for the downloads; delete it to fetch them again (default: downloads, beside "
         "the folder of --out)",
     )
     add(
         "--own",
         type=Path,
         metavar="TSV",
-        help="no download: the utterances of this list; columns set, audio, text",
+        help="use the utterances of this list, without download; columns set, audio, text",
     )
     return result
 

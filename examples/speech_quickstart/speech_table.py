@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""The columns of the paper's Table 3, measured on the records of a run of the speech quickstart.
+"""Make the paper's Table 3 from the records of a speech quickstart run.
 
-They are what `fairseq-pdd assess table --kind speech` measures, as two tables: that of the paper
+The columns are those of `fairseq-pdd assess table --kind speech`, in two tables, since one table
 would have some twenty columns.
 """
 
 import argparse
 import json
-import logging
 import os
 import platform
 import sys
@@ -20,35 +19,33 @@ from fairseq_pdd import __version__
 from fairseq_pdd.assess import (
     SPEECH,
     Table,
-    best,
     build_table,
     choose_systems,
     negative_log_likelihood,
-    read_records,
 )
 from fairseq_pdd.assess.table import Column
+from fairseq_pdd.records import read_records
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
-from panels import draw_panels  # noqa: E402
+from panels import draw_panels
 
-UNHEARD = "NLL, other audio"
+OTHER_AUDIO = "NLL, other audio"
 SHOWN = "mutual_information"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
-FOLDERS = {"single": "single-seed*"}  # where not that of the name
+FOLDERS = {"single": "single-seed*"}  # folders that differ from the system's name
 SYMBOLS = {"rmi": "RMI", "mutual_information": "I", "epkl": "EPKL"}
 
 
-def unheard(records: Path, folders: str) -> list[float]:
-    """NLL of references with the audio of another utterance, for each run of a system."""
+def mismatched_nll(records: Path, folders: str) -> list[float]:
+    """Compute the NLL of references with the audio of another utterance, per run of a system."""
     return [
-        negative_log_likelihood(best(read_records(run / "nll_mismatched.jsonl")))
+        negative_log_likelihood(read_records(run / "nll_mismatched.jsonl", token_ranks=0).best())
         for run in sorted(records.glob(folders))
     ]
 
 
 def quality(table: Table) -> str:
-    """WER and likelihood, a row a system."""
+    """Format WER and NLL as a table, one row per system."""
     columns = [i for i, column in enumerate(table.columns) if not column.group]
     rows = [[cells[0], *(cells[1 + i] for i in columns)] for cells in table.cells()]
     header = ["", *(table.columns[i].name for i in columns)]
@@ -56,7 +53,7 @@ def quality(table: Table) -> str:
 
 
 def detection(table: Table) -> str:
-    """ROC-AUCs, a row a set; measures that a system does not have are left out."""
+    """Format ROC-AUCs as a table, one row per set; measures that a system lacks are skipped."""
     cells = {
         (column.group, column.name, row[0]): text
         for row in table.cells()
@@ -77,21 +74,21 @@ def detection(table: Table) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", type=Path, help="folder with a folder of records per system")
+    parser.add_argument("records", type=Path, help="folder with one folder of records per system")
     parser.add_argument("--out", type=Path, required=True, help="folder for table and picture")
     args = parser.parse_args()
 
     choices = [f"{name}={FOLDERS.get(system, system)}" for system, name in NAMES.items()]
     table = build_table(choose_systems(args.records, choices), SPEECH)
     for system, name in NAMES.items():
-        values = unheard(args.records, FOLDERS.get(system, system))
+        values = mismatched_nll(args.records, FOLDERS.get(system, system))
         for row, value in zip(table.rows[name], values):
-            row[UNHEARD] = value
-    table.columns.append(Column("", UNHEARD, UNHEARD, 2))
+            row[OTHER_AUDIO] = value
+    table.columns.append(Column("", OTHER_AUDIO, OTHER_AUDIO, 2))
     table.notes.extend(
         [
-            f"{UNHEARD}: of the same references with the audio of another utterance, which "
-            "is what a model knows without listening.",
+            f"{OTHER_AUDIO}: NLL of the same references, each with the audio of another utterance; "
+            "it measures how well a model predicts the text without its audio.",
             "Total: entropy of the prediction; RMI, I (mutual information), EPKL: knowledge "
             "uncertainty. Students have seed 1.",
             f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
@@ -104,7 +101,7 @@ def main() -> None:
     measured = {system: table.rows[name] for system, name in NAMES.items()}
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     picture = args.out / "ood.png"
-    draw_panels(table, NAMES, args.records, SHOWN, "mutual information (nats a token)", picture)
+    draw_panels(table, NAMES, args.records, SHOWN, "mutual information (nats per token)", picture)
     print(text)
     print(
         f"Table: {args.out}/table.md, numbers: {args.out}/table.json, picture: {args.out}/ood.png"

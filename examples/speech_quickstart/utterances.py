@@ -1,4 +1,4 @@
-"""Utterances: what is kept of them, how they are spelled and which set they are in."""
+"""Utterances: their selection, their spelling and their sets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SEED = "fairseq_pdd speech quickstart"
 SPLITS = ("train", "valid", "test")
 MIN_WORDS = 2
 MIN_SECONDS = 1.0
-LETTERS_A_SECOND = (4.0, 22.0)  # beyond these the text is not that of the clip, or not all of it
+LETTERS_PER_SECOND = (4.0, 22.0)  # outside of this range, text and clip do not match
 ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|<[^>]*>")  # "(sigh)" and other directions
 LAUGHTER = re.compile(r"\b(?:ha|he|ho)(?:[\s,!-]+(?:ha|he|ho))+\b[\s,!.-]*", re.IGNORECASE)
 
 
 class InputError(Exception):
-    """Something the user can mend; the message is one line."""
+    """An error in the user's input; the message is one line that names the fix."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One clip: a name of its own, its audio (a file, or the bytes of one), speaker and words."""
+    """One clip: its unique name, its audio (a file, or the bytes of one), text and speaker."""
 
     name: str
     audio: bytes | Path
@@ -33,7 +33,10 @@ class Utterance:
 
 
 def spoken(text: str) -> str:
-    """Words in lower case with their apostrophes; nothing where a digit hides how it is read."""
+    """Reduce a text to its words, in lower case with apostrophes.
+
+    A text with digits becomes empty, since digits do not show how they are read.
+    """
     text = LAUGHTER.sub(" ", ASIDE.sub(" ", unicodedata.normalize("NFC", text)))
     if re.search(r"\d", text):
         return ""
@@ -44,19 +47,19 @@ def spoken(text: str) -> str:
 
 
 def plausible(text: str, seconds: float, max_seconds: float) -> bool:
-    """Whether a clip is neither too short nor too long and can hold that text."""
+    """Check that a clip is neither too short nor too long and that the text fits its duration."""
     return (
         MIN_SECONDS <= seconds <= max_seconds
-        and LETTERS_A_SECOND[0] <= len(text) / seconds <= LETTERS_A_SECOND[1]
+        and LETTERS_PER_SECOND[0] <= len(text) / seconds <= LETTERS_PER_SECOND[1]
     )
 
 
 def split_of(text: str) -> str:
-    """The set of an utterance: that of its text, so that no sentence is in two sets."""
+    """Return the set of a text, from its hash, so that no sentence is in two sets."""
     bucket = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 100
     return "test" if bucket < 15 else "valid" if bucket < 20 else "train"
 
 
 def in_random_order(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """An order that depends on the names alone, so that a few are part of many."""
+    """Sort by a hash of the names, so that a smaller selection is part of a larger one."""
     return sorted(utterances, key=lambda u: hashlib.sha256(f"{SEED}\n{u.name}".encode()).digest())

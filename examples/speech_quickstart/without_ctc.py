@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""A member's checkpoint as a starting point of a student: without the CTC head, which only the
-members' training has, and without the state of the optimiser.
+"""Make the starting point of a student from a member's checkpoint.
+
+Removes the CTC head, which only the members' training has, and the state of the optimiser.
 """
 
 import argparse
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-import fairseq_pdd  # noqa: F401  allows the one type beyond tensors in fairseq's checkpoints
+import fairseq_pdd.tasks  # noqa: F401  (lets torch.load read argparse.Namespace in checkpoints)
 
 HEAD = "encoder.ctc_proj."
 

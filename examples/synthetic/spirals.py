@@ -8,7 +8,6 @@ in plain PyTorch with fairseq_pdd.core, and draws total, data and knowledge unce
 import argparse
 import itertools
 import json
-import logging
 import math
 import os
 import platform
@@ -38,15 +37,13 @@ from fairseq_pdd.core import (
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq logs whatever there is
-
 CLASSES = 3
-EXTENT = 4.0  # of the plane that is looked at, to each side; the spirals end at about 2
+EXTENT = 4.0  # half the side of the plotted square; the spirals end at about 2
 BATCH = 256
 LEARNING_RATE = 1e-2
 
-# EnD² has α = exp(z) (Eq. 7), but our losses ask for an offset, since an exponential can
-# underflow; this one is far below any concentration of these students.
+# EnD² has α = exp(z) (Eq. 7). The losses require a positive offset, since an exponential can
+# underflow. This one is far below any concentration of these students.
 NO_OFFSET = 1e-6
 
 MEASURES = {
@@ -56,11 +53,11 @@ MEASURES = {
     "rmi": "knowledge uncertainty (RMI)",
 }
 SHORT = {"total": "total", "data": "data", "mutual_information": "MI", "rmi": "RMI"}
-UNCERTAIN = 0.01  # nats of total uncertainty from which a point counts as uncertain
+UNCERTAIN = 0.01  # nats; a point with this total uncertainty or more counts as uncertain
 
 
 def spirals(num: int, generator: torch.Generator) -> "tuple[Tensor, Tensor]":
-    """Points ``[num, 2]`` of three spirals, noisier farther out, and their classes ``[num]``."""
+    """Draw points ``[num, 2]`` of three spirals, noisier farther out, and classes ``[num]``."""
     classes = torch.randint(CLASSES, (num,), generator=generator)
     radius = torch.rand(num, generator=generator).sqrt()
     angle = 2 * math.pi * (classes / CLASSES + 0.6 * radius)
@@ -73,9 +70,9 @@ class Networks(nn.Module):
     """Independent multilayer perceptrons, evaluated together.
 
     Args:
-        num: how many, n.
+        num: number of networks, n.
         hidden: width of the two hidden layers.
-        generator: of the initial weights.
+        generator: random generator of the initial weights.
     """
 
     def __init__(self, num: int, hidden: int, generator: torch.Generator) -> None:
@@ -85,13 +82,13 @@ class Networks(nn.Module):
         for fan_in, fan_out in zip(sizes, sizes[1:]):
             weight = torch.randn(num, fan_in, fan_out, generator=generator) * math.sqrt(2 / fan_in)
             bias = torch.zeros(num, 1, fan_out)
-            if fan_in == 2:  # bends all over the plane, not in its middle alone
+            if fan_in == 2:  # spread the units' bends over the whole plane
                 bias = (2 * torch.rand(num, 1, fan_out, generator=generator) - 1) * EXTENT
             self.weights.append(weight)
             self.biases.append(bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits ``[n, B, 3]`` for inputs ``[B, 2]``, or ``[n, B, 2]`` with each its own."""
+        """Compute logits ``[n, B, 3]`` for shared inputs ``[B, 2]`` or own inputs ``[n, B, 2]``."""
         hidden = inputs.expand(len(self.weights[0]), *inputs.shape[-2:])
         *layers, last = zip(self.biases, self.weights)
         for bias, weight in layers:
@@ -101,7 +98,7 @@ class Networks(nn.Module):
 
 
 def draw_rows(sizes: Sequence[int], num: int, generator: torch.Generator) -> Tensor:
-    """Rows ``[num, B]`` of sets that stand one after the other, as many of each."""
+    """Draw row numbers ``[num, B]`` of concatenated sets, equally many from each set."""
     starts = np.cumsum([0, *sizes])
     return torch.cat(
         [
@@ -123,12 +120,12 @@ def fit(
     """Train all networks, each on its own batches.
 
     Args:
-        networks: n of them.
-        sets: inputs ``[N_i, 2]``; a batch has as many of each set.
+        networks: n networks.
+        sets: inputs ``[N_i, 2]`` of each set; a batch has equally many from each.
         loss_of: maps logits ``[n, B, 3]`` and rows ``[n, B]`` of the joined sets to ``[n, B]``.
-        steps: updates.
-        generator: of the batches.
-        name: for the progress bar.
+        steps: number of updates.
+        generator: random generator of the batches.
+        name: label of the progress bar.
     """
     inputs = torch.cat(list(sets))
     optimizer = torch.optim.AdamW(networks.parameters(), lr=LEARNING_RATE)
@@ -137,7 +134,7 @@ def fit(
         rows = draw_rows([len(each) for each in sets], len(networks.weights[0]), generator)
         loss = loss_of(networks(inputs[rows]), rows)
         optimizer.zero_grad()
-        loss.mean(-1).sum().backward()  # a sum over networks: none sees how many there are
+        loss.mean(-1).sum().backward()  # summed, so that each network trains as alone
         optimizer.step()
         schedule.step()
 
@@ -145,7 +142,7 @@ def fit(
 def train_ensemble(
     points: Tensor, classes: Tensor, args: argparse.Namespace, generator: torch.Generator
 ) -> Networks:
-    """Members that differ in their initial weights and batches."""
+    """Train members that differ in their initial weights and batches."""
     members = Networks(args.members, args.hidden, generator)
 
     def cross_entropy(logits: Tensor, rows: Tensor) -> Tensor:
@@ -157,29 +154,29 @@ def train_ensemble(
 
 @torch.no_grad()
 def teacher_statistics(members: Networks, inputs: Tensor) -> EnsembleStatistics:
-    """What the ensemble says of inputs ``[N, 2]``."""
+    """Compute the ensemble's statistics for inputs ``[N, 2]``."""
     result = EnsembleStatistics()
-    # in float32 the disagreement of members that nearly agree is rounding
+    # in float32, rounding exceeds the disagreement of members that nearly agree
     for log_probs in members(inputs).double().log_softmax(-1):
         result.update(log_probs)
     return result
 
 
 class Prediction(NamedTuple):
-    """What a system says of N inputs."""
+    """Outputs of a system for N inputs."""
 
     probs: Tensor
-    """``[N, 3]``."""
+    """Class probabilities, ``[N, 3]``."""
     measures: Dict[str, Tensor]
-    """Those of MEASURES that it has, each ``[N]`` in nats."""
+    """The measures of MEASURES that the system has, each ``[N]`` in nats."""
 
 
-def _of_categorical(logits: Tensor) -> Prediction:
+def _categorical_prediction(logits: Tensor) -> Prediction:
     log_probs = logits.log_softmax(-1)
     return Prediction(log_probs.exp(), {"total": ensemble_measures(log_probs[None], dim=0).total})
 
 
-def _of_dirichlet(logits: Tensor, offset: float) -> Prediction:
+def _dirichlet_prediction(logits: Tensor, offset: float) -> Prediction:
     measures = dirichlet_measures(logits, offset)._asdict()
     alpha = logits.exp() + offset
     return Prediction(
@@ -188,28 +185,28 @@ def _of_dirichlet(logits: Tensor, offset: float) -> Prediction:
 
 
 class Method(NamedTuple):
-    """How a student is trained and read."""
+    """A distillation method: the loss of a student, and the prediction from its logits."""
 
     loss: Callable[[Tensor, EnsembleStatistics, Tensor], Tensor]
-    """Maps logits ``[n, B, 3]``, the teacher and rows ``[n, B]`` of it to ``[n, B]``."""
+    """Maps logits ``[n, B, 3]``, the teacher and its rows ``[n, B]`` to ``[n, B]``."""
     predict: Callable[[Tensor], Prediction]
-    """Of the logits ``[N, 3]`` of one student."""
+    """Maps the logits ``[N, 3]`` of one student to its prediction."""
 
 
 METHODS = {
     "EnD": Method(
         loss=lambda z, teacher, rows: mean_kl(z, teacher.mean_probs[rows]),
-        predict=_of_categorical,
+        predict=_categorical_prediction,
     ),
     "EnD²": Method(
         loss=lambda z, teacher, rows: dirichlet_nll(z, teacher.mean_log_probs[rows], NO_OFFSET),
-        predict=lambda z: _of_dirichlet(z, NO_OFFSET),
+        predict=lambda z: _dirichlet_prediction(z, NO_OFFSET),
     ),
     "PD-EnD²": Method(
         loss=lambda z, teacher, rows: reverse_kl_proxy_dirichlet(
             z, teacher.mean_probs[rows], teacher.inverse_precision[rows]
         ),
-        predict=lambda z: _of_dirichlet(z, 0.0),
+        predict=lambda z: _dirichlet_prediction(z, 0.0),
     ),
 }
 
@@ -221,7 +218,7 @@ def train_students(
     args: argparse.Namespace,
     generator: torch.Generator,
 ) -> Networks:
-    """``args.students`` students of the ensemble by a method, of different seeds."""
+    """Train ``args.students`` students that differ in their initial weights and batches."""
     students = Networks(args.students, args.hidden, generator)
     teacher = teacher_statistics(members, torch.cat(list(sets)))
     fit(
@@ -236,28 +233,28 @@ def train_students(
 
 
 def ensemble_prediction(members: Networks, inputs: Tensor) -> Prediction:
-    """Of the ensemble itself."""
+    """Predict with the ensemble itself."""
     statistics = teacher_statistics(members, inputs)
     measures = statistics.measures()._asdict()
     return Prediction(statistics.mean_probs, {name: measures[name] for name in MEASURES})
 
 
 def proxy_prediction(members: Networks, inputs: Tensor) -> Prediction:
-    """Of the Proxy-Dirichlet Dir(β̂) of Eq. 16: what PD-EnD² is to learn."""
+    """Predict with the Proxy-Dirichlet Dir(β̂) of Eq. 16, the target of PD-EnD²."""
     statistics = teacher_statistics(members, inputs)
-    return _of_dirichlet(
+    return _dirichlet_prediction(
         statistics.mean_probs.log() - statistics.inverse_precision.log().unsqueeze(-1), 0.0
     )
 
 
 @torch.no_grad()
 def student_predictions(students: Networks, method: Method, inputs: Tensor) -> List[Prediction]:
-    """Of every student."""
+    """Predict with every student."""
     return [method.predict(logits) for logits in students(inputs)]
 
 
 def plane(points: int) -> Tensor:
-    """A square grid, ``[points², 2]``, row by row from below."""
+    """Make a square grid of points ``[points², 2]``, row by row from the bottom."""
     axis = torch.linspace(-EXTENT, EXTENT, points)
     return torch.cartesian_prod(axis, axis).flip(-1)
 
@@ -265,7 +262,7 @@ def plane(points: int) -> Tensor:
 def measure(
     test: Prediction, classes: Tensor, on_plane: Prediction, teacher: Prediction
 ) -> Dict[str, Optional[float]]:
-    """A row of the tables: how good on the test points, how like the ensemble on the plane."""
+    """Compute a table row: quality on the test points, likeness to the ensemble on the plane."""
     of_class = test.probs.gather(-1, classes.unsqueeze(-1))
     row: Dict[str, Optional[float]] = {
         "accuracy": 100 * float((test.probs.argmax(-1) == classes).float().mean()),
@@ -283,12 +280,12 @@ def measure(
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's, for two ``[N]``."""
+    """Compute Spearman's rank correlation of two tensors ``[N]``."""
     return float(spearmanr(a.numpy(), b.numpy()).statistic)
 
 
 def cell(rows: List[Dict[str, Optional[float]]], column: str) -> str:
-    """Mean, with the standard deviation where there are several students."""
+    """Format the mean, with the standard deviation if there are several students."""
     values = [value for row in rows if (value := row[column]) is not None]
     if not values:
         return "–"
@@ -298,7 +295,7 @@ def cell(rows: List[Dict[str, Optional[float]]], column: str) -> str:
 
 
 def table(measured: Dict[str, List[Dict[str, Optional[float]]]], columns: Dict[str, str]) -> str:
-    """Markdown, of those columns of the rows, under their headings."""
+    """Format columns of the rows as Markdown, under their headings."""
     return tabulate(
         [[name, *(cell(rows, c) for c in columns)] for name, rows in measured.items()],
         headers=["", *columns.values()],
@@ -308,7 +305,7 @@ def table(measured: Dict[str, List[Dict[str, Optional[float]]]], columns: Dict[s
 
 
 def report(measured: Dict[str, List[Dict[str, Optional[float]]]]) -> str:
-    """Both tables as Markdown, and what their columns are."""
+    """Format both tables as Markdown, with descriptions of their columns."""
     quality = {"accuracy": "accuracy", "NLL": "NLL"}
     errors = {f"{name} error": title for name, title in SHORT.items()}
     ranks = {f"{name} rank": title for name, title in SHORT.items()}
@@ -326,7 +323,7 @@ the ensemble's total uncertainty is at least {UNCERTAIN} nats.
 
 
 def draw(systems: Dict[str, Prediction], points: Tensor, classes: Tensor, path: Path) -> None:
-    """Heat maps, a row for each system; each column has the colours of its first row."""
+    """Draw heat maps, one row per system; a column has the colour scale of its first row."""
     figure, axes = plt.subplots(
         len(systems),
         len(MEASURES),
@@ -373,14 +370,14 @@ def parse_args() -> argparse.Namespace:
         "--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results"
     )
     for name, default, text in (
-        ("members", 10, "of the ensemble"),
-        ("students", 3, "of each method, of different seeds"),
+        ("members", 10, "members of the ensemble"),
+        ("students", 3, "students of each method"),
         ("hidden", 64, "width of hidden layers"),
         ("training-points", 300, "labelled points"),
         ("member-steps", 800, "updates of the members"),
         ("student-steps", 2000, "updates of the students"),
-        ("grid", 100, "points to a side of the plane"),
-        ("seed", 1, "of everything"),
+        ("grid", 100, "points per side of the plane"),
+        ("seed", 1, "random seed"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=text)
     args = parser.parse_args()
@@ -421,9 +418,9 @@ def main() -> None:
 
     seconds, threads = time.time() - started, torch.get_num_threads()
     text = f"""{report(measured)}
-Students: mean ± standard deviation over {args.students} of seed {args.seed}, one ensemble
-of {args.members}.
-That took {seconds:.0f} s, of which {time.process_time():.0f} s of CPU, with {threads} thread(s)
+Students: mean ± standard deviation over {args.students}; one ensemble of {args.members}; seed
+{args.seed}.
+The run took {seconds:.0f} s, and {time.process_time():.0f} s of CPU, with {threads} thread(s)
 on {platform.machine()};
 fairseq_pdd {__version__}, torch {torch.__version__}.
 """

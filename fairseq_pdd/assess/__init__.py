@@ -1,22 +1,24 @@
-"""Records → what they are worth. Reads files only; imports neither torch nor fairseq."""
+"""Assessment of records: detection of out-of-domain input and of errors, calibration, tables.
+
+The functions read records only, so they serve any system that writes them. Modules import
+libraries that are slow to load (scikit-learn, SciPy, sacreBLEU) inside their functions.
+"""
 
 from .calibration import Reliability, reliability_diagram
 from .layout import System, choose_systems, find_systems, set_name, sets_of
 from .ood import Detection, Estimate, detect, detect_all, roc_auc
-from .quality import Metric, Quality, corpus_quality, sentence_errors
-from .records import Record, best, iter_records, negative_log_likelihood, read_records
+from .quality import (
+    Metric,
+    Quality,
+    corpus_quality,
+    negative_log_likelihood,
+    sentence_errors,
+)
 from .rejection import Rejection, rejection
 from .render import latex, markdown
-from .scores import (
-    Combination,
-    SequenceScores,
-    check_measures,
-    combine,
-    read_best,
-    read_scores,
-    sequence_scores,
-)
-from .table import SPEECH, TRANSLATION, Style, Table, build_table
+from .scores import Combination, check_measures, combine
+from .summary import SPEECH, TRANSLATION, RunSummary, Style, summarise_run
+from .table import Table, build_table, make_table
 from .token_errors import Pieces, WordErrors, WordScores, word_errors, word_scores
 
 __all__ = [
@@ -28,16 +30,14 @@ __all__ = [
     "Metric",
     "Pieces",
     "Quality",
-    "Record",
     "Rejection",
     "Reliability",
-    "SequenceScores",
+    "RunSummary",
     "Style",
     "System",
     "Table",
     "WordErrors",
     "WordScores",
-    "best",
     "build_table",
     "check_measures",
     "choose_systems",
@@ -46,20 +46,17 @@ __all__ = [
     "detect",
     "detect_all",
     "find_systems",
-    "iter_records",
     "latex",
+    "make_table",
     "markdown",
     "negative_log_likelihood",
-    "read_best",
-    "read_records",
-    "read_scores",
     "rejection",
     "reliability_diagram",
     "roc_auc",
     "sentence_errors",
-    "sequence_scores",
     "set_name",
     "sets_of",
+    "summarise_run",
     "word_errors",
     "word_scores",
 ]

@@ -1,4 +1,4 @@
-"""Calibration: whether what the model believes of its tokens comes true."""
+"""Calibration: agreement of the probabilities of outputs with the share that is right."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, bins: int =
 
     Args:
         confidence: ``[N]``, probability that the model gives to its prediction.
-        correct: ``[N]``, whether the prediction is right.
+        correct: ``[N]``, true where the prediction is right.
         bins: number of bins.
     """
     edges = np.linspace(0.0, 1.0, bins + 1)

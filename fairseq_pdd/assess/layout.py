@@ -1,4 +1,4 @@
-"""Where the records of several systems lie: ``records/<system>[-seedN]/<set>.jsonl``."""
+"""Folders of the records of several systems: ``records/<system>[-seedN]/<set>.jsonl``."""
 
 import re
 from dataclasses import dataclass
@@ -8,16 +8,17 @@ from typing import Dict, List, Sequence, Tuple
 from ..errors import UsageError
 
 TEST, OOD_PREFIX = "test", "ood_"
+# references, and the ensemble's output, scored by fairseq-generate --score-reference
 NLL, NLL_ENSEMBLE = "nll", "nll_ensemble"
 _SEED = re.compile(r"-seed\d+$")
 
 
 @dataclass(frozen=True)
 class System:
-    """What is compared, trained once or several times.
+    """A system to compare, trained once or several times.
 
     Attributes:
-        name: as it is shown.
+        name: label of the system.
         runs: a folder of records for each seed.
     """
 
@@ -26,15 +27,15 @@ class System:
 
 
 def set_name(stem: str) -> str:
-    """A set as it is shown: without the prefix of out-of-domain ones."""
+    """Return the label of a set: its name without the prefix of out-of-domain sets."""
     return stem[len(OOD_PREFIX) :] if stem.startswith(OOD_PREFIX) else stem
 
 
 def find_systems(records: Path) -> List[System]:
-    """All systems of a folder by name; ``x-seed1`` and ``x-seed2`` are runs of the system ``x``.
+    """Find all systems of a folder; ``x-seed1`` and ``x-seed2`` are runs of the system ``x``.
 
     Raises:
-        UsageError: there are none.
+        UsageError: the folder has none.
     """
     runs: Dict[str, List[Path]] = {}
     for folder in sorted(records.glob("*")):
@@ -49,12 +50,12 @@ def find_systems(records: Path) -> List[System]:
 
 
 def choose_systems(records: Path, choices: Sequence[str]) -> List[System]:
-    """Systems by ``NAME=FOLDER`` or ``FOLDER``, in that order.
+    """Find systems by ``NAME=FOLDER`` or ``FOLDER``, in that order.
 
     Args:
-        records: folder that the others are in.
-        choices: FOLDER may be several, joined with ``,``, and hold ``*``; its runs are then one
-            system's.
+        records: folder that contains the others.
+        choices: FOLDER may be several folders, joined with ``,``, and contain ``*``; they are
+            runs of one system.
 
     Raises:
         UsageError: a folder does not exist, or a name is given twice.
@@ -77,7 +78,7 @@ def choose_systems(records: Path, choices: Sequence[str]) -> List[System]:
 
 
 def sets_of(systems: Sequence[System]) -> List[str]:
-    """Sets that every run has records of, by name.
+    """Return the names of the sets, which all runs must have.
 
     Raises:
         UsageError: a run lacks a set that another one has.

@@ -1,19 +1,18 @@
 """Detection of out-of-domain input by a measure of uncertainty."""
 
 import logging
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from ..errors import UsageError
-from .records import Record
-from .scores import check_measures, sequence_scores
+from ..records import RecordSet
+from .scores import check_measures
 
 logger = logging.getLogger(__name__)
 
 TPR = 0.95
-# bounds the memory of the bootstrap: numbers in a table of resamples by values
+# limit of the bootstrap's memory: numbers in a table of resamples by values
 _MAX_ELEMENTS = 1 << 22
 
 
@@ -26,12 +25,13 @@ class Estimate(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """How well a measure tells out-of-domain input (positive) from in-domain input.
+    """Quality of a measure as a detector of out-of-domain input (positive).
 
     Attributes:
-        roc_auc: chance that an out-of-domain sentence is the more uncertain one; 0.5 says nothing.
+        roc_auc: probability that an out-of-domain sentence is more uncertain than an in-domain
+            one; 0.5 is chance.
         aupr: area under precision and recall (average precision); the share of out-of-domain
-            sentences among all says nothing.
+            sentences is chance.
         fpr95: share of in-domain sentences that are flagged where the threshold flags at least
             95 % of the out-of-domain ones.
     """
@@ -50,20 +50,22 @@ def detect(
 ) -> Detection:
     """Assess a measure.
 
-    Confidence intervals are those of the percentile bootstrap, the sentences of either set drawn
-    with replacement. ``scipy.stats.bootstrap`` gives the same but sorts anew for each resample:
-    here a resample is a count of the sorted values, and a thousand of them take seconds for
-    10,000 sentences.
+    Confidence intervals are those of the percentile bootstrap, which draws the sentences of
+    either set with replacement. ``scipy.stats.bootstrap`` gives the same but sorts again for each
+    resample: here a resample is a count of the sorted values, and a thousand of them take seconds
+    for 10,000 sentences.
 
     Args:
-        in_domain: ``[N]``, a value a sentence; may be infinite.
-        out_of_domain: ``[M]``.
-        resamples: of the bootstrap; 0 leaves intervals of no width.
-        confidence: of the intervals.
-        seed: of the bootstrap.
+        in_domain: ``[N]``, a value per sentence; may be infinite.
+        out_of_domain: ``[M]``, the same.
+        resamples: number of resamples; 0 gives intervals of no width.
+        confidence: level of the intervals.
+        seed: seed of the resamples.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
     labels = np.repeat([0, 1], [len(in_domain), len(out_of_domain)])
-    # only the order of values counts, and ranks are finite
+    # only the order of values matters, and ranks are finite
     _, ranks = np.unique(np.concatenate([in_domain, out_of_domain]), return_inverse=True)
     fpr, tpr, _ = roc_curve(labels, ranks)
     values = (
@@ -86,10 +88,10 @@ def detect_all(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Dict[str, Detection]:
-    """:func:`detect` by each measure that the system has; one that never varies is logged.
+    """Assess each measure with :func:`detect`; log a measure that never varies.
 
     Raises:
-        UsageError: the two have not the same measures.
+        UsageError: the two do not have the same measures.
     """
     if in_domain.keys() != out_of_domain.keys():
         odd = ", ".join(sorted(in_domain.keys() ^ out_of_domain.keys()))
@@ -103,37 +105,34 @@ def detect_all(
     }
 
 
-def roc_auc(in_domain: List[Record], out_of_domain: List[Record], measure: str) -> Optional[float]:
-    """Area under the ROC curve of a sequence-level measure, out-of-domain being positive.
+def roc_auc(in_domain: RecordSet, out_of_domain: RecordSet, measure: str) -> Optional[float]:
+    """Compute the area under the ROC curve of a sequence-level measure, out-of-domain positive.
 
     Args:
-        in_domain: one record a sentence.
-        out_of_domain: one record a sentence.
-        measure: key of the records' ``sequence``, such as ``total`` or ``rmi``, or of an
-            ensemble's ``expr``, such as ``expr.rmi``.
+        in_domain: one hypothesis per sentence.
+        out_of_domain: one hypothesis per sentence.
+        measure: name of a column, such as ``total``, ``rmi`` or ``expr.rmi``.
 
     Returns:
-        A number in [0, 1], 0.5 for a measure that tells nothing; ``None`` where the model has no
-        such measure.
+        A number in [0, 1], 0.5 for chance; ``None`` where the model has no such measure.
 
     Raises:
         UsageError: the measure is unknown.
     """
     columns = []
     for records in (in_domain, out_of_domain):
-        scores = sequence_scores(records)
-        if measure in scores.absent:
+        if measure in records.absent:
             return None
-        check_measures([measure], [*scores.measures, *scores.absent])
-        columns.append(scores.measures[measure])
+        check_measures([measure], [*records.measures, *records.absent])
+        columns.append(records.measures[measure])
     return detect(columns[0], columns[1], resamples=0).roc_auc.value
 
 
 def _bootstrap(inside: np.ndarray, outside: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """ROC-AUC, AUPR and FPR of ``resamples`` draws, ``[resamples, 3]``, from ranks."""
+    """Compute ROC-AUC, AUPR and FPR of resamples from ranks; returns ``[resamples, 3]``."""
     rng = np.random.default_rng(seed)
     size = int(max(inside.max(), outside.max())) + 1
-    # thresholds fall along an axis of V distinct values
+    # reverse the ranks: the threshold falls from left to right
     inside, outside = size - 1 - inside, size - 1 - outside
     chunk = max(1, _MAX_ELEMENTS // size)
     results = []
@@ -144,7 +143,7 @@ def _bootstrap(inside: np.ndarray, outside: np.ndarray, resamples: int, seed: in
         false, true = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
         n, m = len(inside), len(outside)
         areas = np.einsum("rv,rv->r", negatives, true - positives / 2) / (n * m)
-        # where nothing is flagged yet there is no positive to weight the precision with
+        # no flag at all has precision 0 / 0, with weight 0
         precision = true / np.maximum(true + false, 1)
         aupr = np.einsum("rv,rv->r", positives, precision) / m
         first = np.argmax(true / m >= TPR, axis=1)
@@ -154,7 +153,7 @@ def _bootstrap(inside: np.ndarray, outside: np.ndarray, resamples: int, seed: in
 
 
 def _draw(rng: np.random.Generator, ranks: np.ndarray, rows: int, size: int) -> np.ndarray:
-    """How often each rank comes in samples with replacement, ``[rows, size]``."""
+    """Count each rank in samples with replacement; returns ``[rows, size]``."""
     drawn = ranks[rng.integers(0, len(ranks), (rows, len(ranks)))]
     drawn += np.arange(rows)[:, None] * size
     return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)

@@ -1,4 +1,4 @@
-"""Figures. Colours of Okabe and Ito, which colour-blind people tell apart, and line styles."""
+"""Figures, in the colours of Okabe and Ito, which colour-blind readers distinguish."""
 
 import io
 from itertools import cycle
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from ..records.files import replace_file, write_text
 from .calibration import Reliability
 from .rejection import Rejection
 
@@ -30,19 +31,19 @@ _METADATA = ("Creator", "Date", "Format", "Type")
 
 
 def roc_curves(pairs: Mapping[str, Tuple[np.ndarray, np.ndarray]], title: str = "") -> Figure:
-    """ROC curves of detecting out-of-domain input, with their areas in the legend.
+    """Draw ROC curves of out-of-domain detection, with their areas in the legend.
 
     Args:
         pairs: for each curve's name the uncertainty of in-domain and of out-of-domain
             sentences, higher being more uncertain; may be infinite.
-        title: of the figure.
+        title: title of the figure.
     """
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = _axes(figure, "false positives (in-domain)", "true positives (out-of-domain)", title)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
     for (name, (inside, outside)), (colour, dashes) in zip(pairs.items(), _styles()):
         labels = np.repeat([0, 1], [len(inside), len(outside)])
-        # ranks order as the values do, infinite ones included
+        # ranks have the order of the values, and are finite
         _, ranks = np.unique(np.concatenate([inside, outside]), return_inverse=True)
         area = 100 * roc_auc_score(labels, ranks)
         rates = roc_curve(labels, ranks)[:2]
@@ -55,13 +56,13 @@ def roc_curves(pairs: Mapping[str, Tuple[np.ndarray, np.ndarray]], title: str = 
 def rejection_curves(
     curves: Mapping[str, Rejection], ylabel: str = "error", title: str = ""
 ) -> Figure:
-    """Error of a set against the share of rejected outputs, with PRR in the legend.
+    """Draw the error of a set against the share of rejected outputs, with PRR in the legend.
 
     Args:
         curves: for each name its curve, all over the same outputs, so that they share the
             oracle and random ones.
-        ylabel: what the error is.
-        title: of the figure.
+        ylabel: name of the error.
+        title: title of the figure.
     """
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = _axes(figure, "share of outputs rejected", ylabel, title)
@@ -80,18 +81,18 @@ def rejection_curves(
 def histograms(
     inside: np.ndarray,
     outside: Mapping[str, np.ndarray],
-    xlabel: str = "uncertainty (nats a token)",
+    xlabel: str = "uncertainty (nats per token)",
     titles: Optional[Mapping[str, str]] = None,
 ) -> Figure:
-    """Uncertainty of in-domain input against each out-of-domain set, a panel a set.
+    """Draw the uncertainty of in-domain input against each out-of-domain set, a panel per set.
 
-    The axis leaves out the outermost 0.2 % of values on either side.
+    The axis ends where the outermost 0.2 % of values on either side begin.
 
     Args:
         inside: uncertainty of the in-domain sentences.
         outside: for each out-of-domain set's name the uncertainty of its sentences.
-        xlabel: of every panel.
-        titles: of the panels by set name.
+        xlabel: label of every panel.
+        titles: titles of the panels by set name.
     """
     figure = Figure(figsize=(3 * len(outside), 2.5), layout="constrained")
     panels = figure.subplots(1, len(outside), squeeze=False)[0]
@@ -122,13 +123,13 @@ def histogram(axes: Axes, inside: np.ndarray, outside: np.ndarray, name: str) ->
 
 
 def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
-    """Accuracy against confidence, with the expected calibration error in the legend.
+    """Draw accuracy against confidence, with the expected calibration error in the legend.
 
-    Below, how many predictions each bin has.
+    The panel below shows the share of predictions in each bin.
 
     Args:
         diagrams: for each name (system, set) its bins.
-        title: of the figure.
+        title: title of the figure.
     """
     figure = Figure(figsize=(4.4, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -159,7 +160,7 @@ def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element without metadata; equal figures give equal text."""
+    """Render an ``<svg>`` element without metadata; equal figures give equal text."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "fairseq_pdd", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA))
@@ -168,16 +169,20 @@ def to_svg(figure: Figure) -> str:
 
 
 def save(figure: Figure, folder: Path, name: str) -> List[Path]:
-    """Write ``name.png`` and ``name.svg``; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``name.png`` and ``name.svg``; returns their paths.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    figure.savefig(png, dpi=150)
-    svg.write_text(to_svg(figure), encoding="utf-8")
+    with replace_file(png) as stream:
+        figure.savefig(stream, format="png", dpi=150)
+    write_text(svg, to_svg(figure))
     return [png, svg]
 
 
 def _styles() -> "cycle[Tuple[str, str]]":
-    """Colour and dashes together differ for as many curves as a figure can show."""
+    """Return pairs of colour and dashes, of which twelve are distinct."""
     colours = len(_COLOURS)
     return cycle([(_COLOURS[i % colours], _DASHES[i % 4]) for i in range(12)])
 

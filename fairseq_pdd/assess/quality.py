@@ -1,15 +1,17 @@
-"""How good outputs are: BLEU and chrF as sacreBLEU has them, WER as jiwer has it."""
+"""Quality of outputs: BLEU and chrF by sacreBLEU, WER by jiwer, and likelihood."""
 
 import enum
 from importlib.metadata import version
-from typing import List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Tuple, Union
 
 import numpy as np
-import sacrebleu
 
 from ..errors import UsageError
-from .records import Record
+from ..records import RecordSet
 from .words import plain_text, word_error_rate, word_error_rates
+
+if TYPE_CHECKING:
+    from sacrebleu import BLEU, CHRF
 
 
 class Metric(str, enum.Enum):
@@ -20,24 +22,32 @@ class Metric(str, enum.Enum):
     wer = "wer"
 
 
+ERROR_LABELS = {
+    Metric.bleu: "1 − sentence BLEU",
+    Metric.chrf: "1 − chrF",
+    Metric.wer: "word error rate",
+}
+"""Name of the error of a sentence by metric."""
+
+
 class Quality(NamedTuple):
-    """A figure of a whole set.
+    """Quality of a whole set.
 
     Attributes:
-        value: in %; higher is better but for WER.
-        signature: what it was computed with.
+        value: in %; higher is better, except for WER.
+        signature: versions and settings behind the value.
     """
 
     value: float
     signature: str
 
 
-def corpus_quality(records: List[Record], metric: Metric) -> Quality:
-    """BLEU, chrF or WER of a set.
+def corpus_quality(records: RecordSet, metric: Metric) -> Quality:
+    """Compute BLEU, chrF or WER of a set.
 
     Args:
-        records: one a sentence.
-        metric: which.
+        records: one hypothesis per sentence.
+        metric: metric to compute.
 
     Raises:
         UsageError: a reference is missing.
@@ -46,20 +56,20 @@ def corpus_quality(records: List[Record], metric: Metric) -> Quality:
     if metric is Metric.wer:
         signature = f"words as they are written|jiwer:{version('jiwer')}"
         return Quality(100 * word_error_rate(hypotheses, references), signature)
-    scorer = sacrebleu.BLEU() if metric is Metric.bleu else sacrebleu.CHRF()
+    scorer = _scorer(metric)
     score = scorer.corpus_score(hypotheses, [references])
     return Quality(score.score, str(scorer.get_signature()))
 
 
-def sentence_errors(records: List[Record], metric: Metric) -> np.ndarray:
-    """Error of each sentence, 0 for a perfect one.
+def sentence_errors(records: RecordSet, metric: Metric) -> np.ndarray:
+    """Compute the error of each sentence, 0 for a perfect output.
 
     ``1 - sentence BLEU / 100`` (smoothing ``exp``, effective order), ``1 - chrF / 100``, or the
-    sentence's word error rate, which exceeds 1 where more is inserted than there should be.
+    word error rate of the sentence, which exceeds 1 where the output has many words too much.
 
     Args:
-        records: one a sentence.
-        metric: which.
+        records: one hypothesis per sentence.
+        metric: metric to compute.
 
     Returns:
         ``[S]``.
@@ -70,20 +80,41 @@ def sentence_errors(records: List[Record], metric: Metric) -> np.ndarray:
     hypotheses, references = _texts(records)
     if metric is Metric.wer:
         return np.array(word_error_rates(hypotheses, references))
-    scorer = sacrebleu.BLEU(effective_order=True) if metric is Metric.bleu else sacrebleu.CHRF()
+    scorer = _scorer(metric, effective_order=True)
     scores = [scorer.sentence_score(h, [r]).score for h, r in zip(hypotheses, references)]
     # sacreBLEU's 100 is off by a rounding error
     return np.maximum(1 - np.array(scores) / 100, 0.0)
 
 
-def _texts(records: List[Record]) -> Tuple[List[str], List[str]]:
-    for record in records:
-        if record.get("reference") is None:
+def negative_log_likelihood(records: RecordSet) -> float:
+    """Compute the mean of ``-ln P`` over all tokens, end-of-sequence included; nats per token.
+
+    Raises:
+        UsageError: an output is impossible to the model (its ``log_prob`` is null).
+    """
+    log_probs = records.log_probs[""]
+    impossible = np.flatnonzero(np.isneginf(log_probs))
+    if len(impossible):
+        raise UsageError(
+            f"{records.name}: id {records.ids[impossible[0]]} has log_prob null: the model gives "
+            "its tokens no probability, so the likelihood of the set is zero"
+        )
+    return -sum(log_probs.tolist()) / int(records.lengths.sum())
+
+
+def _scorer(metric: Metric, effective_order: bool = False) -> "Union[BLEU, CHRF]":
+    from sacrebleu import BLEU, CHRF
+
+    return BLEU(effective_order=effective_order) if metric is Metric.bleu else CHRF()
+
+
+def _texts(records: RecordSet) -> Tuple[List[str], List[str]]:
+    references: List[str] = []
+    for sample_id, reference in zip(records.ids, records.references):
+        if reference is None:
             raise UsageError(
-                f"id {record['id']} has no reference, so its quality is unknown: translate a set "
-                "that has a target side"
+                f"{records.name}: id {sample_id} has no reference, so its quality is unknown: "
+                "translate a set that has a target side"
             )
-    return (
-        [plain_text(record["hypothesis"]) for record in records],
-        [plain_text(record["reference"]) for record in records],
-    )
+        references.append(plain_text(reference))
+    return [plain_text(hypothesis) for hypothesis in records.hypotheses], references

@@ -1,10 +1,9 @@
-"""Sequence errors: what is gained by not showing the outputs that are most uncertain."""
+"""Sequence errors: the gain from rejecting the most uncertain outputs."""
 
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
-from sklearn.metrics import auc
 
 
 @dataclass(frozen=True)
@@ -14,8 +13,8 @@ class Rejection:
     Attributes:
         fractions: ``[P]``, share of outputs that are rejected, from 0.
         errors: ``[P]``, error of the set at that share, rejected by uncertainty.
-        oracle: ``[P]``, rejected by the true error: the best that can be.
-        random: ``[P]``, expectation of rejecting at random.
+        oracle: ``[P]``, the same, rejected by the true error: the best possible order.
+        random: ``[P]``, the expectation for a random order.
         prr: prediction rejection ratio, the part of the oracle's gain over random that the
             uncertainty has: 1 is the oracle, 0 random, negative is worse than random. ``None``
             where all outputs have the same error, so that no order is better than another.
@@ -29,19 +28,22 @@ class Rejection:
 
 
 def rejection(errors: np.ndarray, uncertainty: np.ndarray, retained: bool = False) -> Rejection:
-    """Rejection curves and ``PRR = (AUC_unc - AUC_random) / (AUC_oracle - AUC_random)``.
+    """Compute rejection curves and their prediction rejection ratio.
 
-    Outputs of equal uncertainty are rejected in random order, of which the curve is the
-    expectation.
+    ``PRR = (AUC_unc - AUC_random) / (AUC_oracle - AUC_random)``.
+
+    Outputs of equal uncertainty are rejected in random order; the curve is the expectation.
 
     Args:
         errors: ``[N]``, at least 0, 0 for a perfect output.
         uncertainty: ``[N]``, higher is rejected earlier; may be infinite.
-        retained: how the error of a set with rejected outputs is defined. ``False``: the mean
+        retained: definition of the error of a set with rejected outputs. ``False``: the mean
             over all outputs, with rejected ones replaced by perfect ones (Malinin & Gales, ICLR
             2021); the random curve is a line to 0. ``True``: the mean over the retained outputs;
-            the random curve is flat, and the last point has one output left.
+            the random curve is flat, and the last point retains one output.
     """
+    from sklearn.metrics import auc
+
     n = len(errors)
     _, group = np.unique(-uncertainty, return_inverse=True)
     group_mean = np.bincount(group, errors) / np.bincount(group)

@@ -3,8 +3,6 @@
 from itertools import groupby
 from typing import List
 
-from tabulate import tabulate
-
 from .table import Column, Table
 
 # the paper's symbols (Section 2)
@@ -29,7 +27,9 @@ _LATEX = str.maketrans(
 
 
 def markdown(table: Table) -> str:
-    """The table, and its notes as a list."""
+    """Render a table, and its notes as a list."""
+    from tabulate import tabulate
+
     header = ["", *(f"{column.group} {column.name}".strip() for column in table.columns)]
     cells = [[text.replace("|", r"\|") for text in row] for row in table.cells()]
     text = tabulate(cells, headers=header, tablefmt="github", disable_numparse=True)
@@ -37,7 +37,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A ``tabular`` with the rules of the package booktabs, sets over their measures.
+    """Render a ``tabular`` with the rules of the package booktabs, sets above their measures.
 
     Measures have the paper's symbols; the notes are comments above.
     """

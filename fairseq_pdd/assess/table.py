@@ -2,27 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import UsageError
-from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST, System, set_name, sets_of
+from ..records import EXPR_PREFIX, FIELDS
+from .layout import NLL, NLL_ENSEMBLE, TEST, System, set_name, sets_of
 from .ood import detect
-from .quality import Metric, corpus_quality
-from .records import best, negative_log_likelihood, read_records
-from .scores import (
-    EXPR,
-    MEASURES,
-    Combination,
-    SequenceScores,
-    check_measures,
-    combine,
-    read_best,
-    read_scores,
-)
+from .quality import Metric
+from .scores import Combination, check_measures
+from .summary import RunSummary, Style, summarise_run
 
 logger = logging.getLogger(__name__)
 
@@ -30,36 +20,14 @@ MISSING = "–"
 _LIKELIHOODS = {NLL: "NLL", NLL_ENSEMBLE: "NLL Ens-Pred"}
 
 
-@dataclass(frozen=True)
-class Style:
-    """Columns of a table.
-
-    Attributes:
-        metric: of quality.
-        measures: for each out-of-domain set.
-        combination: of n-best lists.
-        temperature: of a weighted combination.
-    """
-
-    metric: Metric
-    measures: Tuple[str, ...]
-    combination: Combination = Combination.best
-    temperature: float = 1.0
-
-
-# the paper's Tables 4 and 3
-TRANSLATION = Style(Metric.bleu, ("total", "rmi"))
-SPEECH = Style(Metric.wer, ("total", "rmi", "mutual_information", "epkl"))
-
-
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        group: the out-of-domain set, without ``ood_``; empty for columns of the test set.
-        name: what the column has of it.
-        key: of its values in :class:`Table`.
-        digits: shown behind the point.
+        group: label of the out-of-domain set; empty for columns of the test set.
+        name: quantity in the column.
+        key: key of its values in the rows of :class:`Table`.
+        digits: number of decimals.
     """
 
     group: str
@@ -69,19 +37,17 @@ class Column(NamedTuple):
 
 
 Row = Dict[str, Optional[float]]
-# for each set the first run that has it, and its ids
-_Sentences = Dict[str, Tuple[Path, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """What was measured.
+    """Results of systems.
 
     Attributes:
-        columns: in their order.
-        rows: for each system a dictionary a run, by the columns' keys; ``None`` where the model
+        columns: columns in their order.
+        rows: for each system a dictionary per run, by the columns' keys; ``None`` where the model
             has no such measure.
-        notes: how to read it, a sentence each.
+        notes: explanations, one sentence each.
     """
 
     columns: List[Column]
@@ -89,7 +55,7 @@ class Table:
     notes: List[str]
 
     def cells(self) -> List[List[str]]:
-        """A row a system, its name first: mean ± standard deviation over its runs."""
+        """Format a row per system, its name first: mean ± standard deviation over its runs."""
         return [
             [system, *(_cell([run[c.key] for run in runs], c.digits) for c in self.columns)]
             for system, runs in self.rows.items()
@@ -105,52 +71,66 @@ def build_table(systems: Sequence[System], style: Style) -> Table:
         UsageError: a run lacks a set that another one has, or sentences of it; or a measure is
             unknown.
     """
-    check_measures(style.measures, (*MEASURES, *(EXPR + measure for measure in MEASURES)))
+    from tqdm import tqdm
+
+    check_style(style)
     sets = sets_of(systems)
-    ood_sets = [name for name in sets if name.startswith(OOD_PREFIX)]
-    seen: _Sentences = {}
-    rows: Dict[str, List[Row]] = {system.name: [] for system in systems}
-    runs = [(system.name, run) for system in systems for run in system.runs]
-    for name, run in tqdm(runs, "assessing", unit="run", leave=False, disable=None):
-        row, signature = _assess(run, sets, ood_sets, style, seen)
-        rows[name].append(row)
-    columns = _columns(style, row, ood_sets)
-    for measure in style.measures if ood_sets else ():
-        keys = [f"{name} {measure}" for name in ood_sets]
-        if all(run[key] is None for runs in rows.values() for run in runs for key in keys):
+    summaries: Dict[str, List[RunSummary]] = {system.name: [] for system in systems}
+    folders = [(system.name, folder) for system in systems for folder in system.runs]
+    for name, folder in tqdm(folders, "assessing", unit="run", leave=False, disable=None):
+        summaries[name].append(summarise_run(folder, sets, style))
+    return make_table(summaries, style)
+
+
+def check_style(style: Style) -> None:
+    """Refuse unknown measures.
+
+    Raises:
+        UsageError: names the measure, and those that exist.
+    """
+    check_measures(style.measures, (*FIELDS, *(EXPR_PREFIX + name for name in FIELDS)))
+
+
+def make_table(summaries: Mapping[str, Sequence[RunSummary]], style: Style) -> Table:
+    """Make the table of runs that were summarised.
+
+    A measure that no system has is logged.
+
+    Args:
+        summaries: runs by system; all have the same sets.
+        style: settings, the same as those of the summaries.
+
+    Raises:
+        UsageError: a run lacks sentences that another one has.
+    """
+    runs = [run for system in summaries.values() for run in system]
+    for run in runs:
+        _check_sentences(run, runs[0])
+    rows = {name: [_row(run, style) for run in system] for name, system in summaries.items()}
+    for measure in style.measures if runs[0].outside else ():
+        keys = [f"{name} {measure}" for name in runs[0].outside]
+        if all(row[key] is None for system in rows.values() for row in system for key in keys):
             logger.warning("no system has the measure '%s'", measure)
-    return Table(columns, rows, _notes(style, signature, rows, seen, ood_sets))
+    return Table(_columns(runs[0], style), rows, _notes(summaries, runs[0], style))
 
 
-def _assess(
-    run: Path, sets: Sequence[str], ood_sets: Sequence[str], style: Style, seen: _Sentences
-) -> Tuple[Row, str]:
-    """The values of one run, and the signature of its quality."""
-    records, test = read_best(run / f"{TEST}.jsonl")
-    _same_sentences(seen, TEST, run, test)
-    quality = corpus_quality(records, style.metric)
-    row: Row = {_quality_name(style): quality.value}
-    for name, key in _LIKELIHOODS.items():
-        if name in sets:
-            row[key] = negative_log_likelihood(best(read_records(run / f"{name}.jsonl")))
-    inside = combine(test, style.combination, style.temperature)
-    for name in ood_sets:
-        scores = read_scores(run / f"{name}.jsonl")
-        _same_sentences(seen, name, run, scores)
-        outside = combine(scores, style.combination, style.temperature)
+def _row(run: RunSummary, style: Style) -> Row:
+    row: Row = {_quality_name(style): run.quality.value}
+    row.update({_LIKELIHOODS[name]: value for name, value in run.likelihoods.items()})
+    for name, outside in run.outside.items():
         for measure in style.measures:
             auc = None
-            if measure in inside and measure in outside:
-                auc = 100 * detect(inside[measure], outside[measure], 0).roc_auc.value
+            if measure in run.inside and measure in outside:
+                auc = 100 * detect(run.inside[measure], outside[measure], 0).roc_auc.value
             row[f"{name} {measure}"] = auc
-    return row, quality.signature
+    return row
 
 
-def _columns(style: Style, row: Row, ood_sets: Sequence[str]) -> List[Column]:
+def _columns(run: RunSummary, style: Style) -> List[Column]:
     quality = _quality_name(style)
     columns = [Column("", quality, quality, 1)]
-    columns += [Column("", key, key, 2) for key in _LIKELIHOODS.values() if key in row]
-    for name in ood_sets:
+    columns += [Column("", key, key, 2) for key in map(_LIKELIHOODS.__getitem__, run.likelihoods)]
+    for name in run.outside:
         group = set_name(name)
         columns += [Column(group, m, f"{name} {m}", 1) for m in style.measures]
     return columns
@@ -160,48 +140,53 @@ def _quality_name(style: Style) -> str:
     return {Metric.bleu: "BLEU", Metric.chrf: "chrF", Metric.wer: "WER"}[style.metric]
 
 
-def _same_sentences(seen: _Sentences, name: str, run: Path, scores: SequenceScores) -> None:
-    own = np.unique(scores.ids)
-    other, expected = seen.setdefault(name, (run, own))
-    odd = np.setxor1d(own, expected)
-    if len(odd):
-        raise UsageError(
-            f"{run}/{name}.jsonl and {other}/{name}.jsonl have not the same sentences: only one "
-            f"has id {odd[0]}, and {len(odd) - 1} more differ"
-        )
+def _check_sentences(run: RunSummary, first: RunSummary) -> None:
+    for name, ids in run.sentences.items():
+        odd = np.setxor1d(ids, first.sentences[name])
+        if len(odd):
+            raise UsageError(
+                f"{run.folder}/{name}.jsonl and {first.folder}/{name}.jsonl do not have the same "
+                f"sentences: only one has id {odd[0]}, and {len(odd) - 1} more differ"
+            )
 
 
 def _notes(
-    style: Style,
-    signature: str,
-    rows: Dict[str, List[Row]],
-    seen: _Sentences,
-    ood_sets: Sequence[str],
+    summaries: Mapping[str, Sequence[RunSummary]], first: RunSummary, style: Style
 ) -> List[str]:
-    notes = [f"{_quality_name(style)} in %: `{signature}`, {len(seen[TEST][1])} sentences."]
-    measured = next(iter(rows.values()))[0]
-    targets = {"NLL": "references", "NLL Ens-Pred": "the ensemble's output"}
-    of_what = " and on ".join(text for key, text in targets.items() if key in measured)
-    if of_what:
-        notes[0] += f" NLL: nats a token, on {of_what}."
-    if ood_sets:
-        of = {
+    notes = [
+        f"{_quality_name(style)} in %: `{first.quality.signature}`, "
+        f"{len(first.sentences[TEST])} sentences."
+    ]
+    targets = {NLL: "references", NLL_ENSEMBLE: "the ensemble's output"}
+    scored = " and on ".join(text for name, text in targets.items() if name in first.likelihoods)
+    if scored:
+        notes[0] += f" NLL: nats per token, on {scored}."
+    if first.outside:
+        unit = {
             Combination.best: "the best hypothesis",
             Combination.mean: "the n-best list (plain mean)",
             Combination.weighted: f"the n-best list (weights exp(ln P / {style.temperature:g}))",
         }[style.combination]
-        sizes = ", ".join(f"{set_name(name)} {len(seen[name][1])}" for name in ood_sets)
+        sizes = ", ".join(
+            f"{set_name(name)} {len(first.sentences[name])}" for name in first.outside
+        )
         notes.append(
             f"Other columns: ROC-AUC in % of the test set against out-of-domain sentences "
-            f"({sizes}), by the mean of a measure over the tokens of {of}; {MISSING}: the model "
+            f"({sizes}), by the mean of a measure over the tokens of {unit}; {MISSING}: the model "
             "has no such measure."
         )
-    several = [f"{name} ({len(runs)})" for name, runs in rows.items() if len(runs) > 1]
-    if several:
-        notes.append(
-            f"Mean ± standard deviation over runs: {', '.join(several)}; all else one run."
-        )
-    return notes
+    several = several_runs({name: len(system) for name, system in summaries.items()})
+    return [*notes, several] if several else notes
+
+
+def several_runs(runs: Mapping[str, int]) -> str:
+    """Return the note on systems with several runs; empty where there are none.
+
+    Args:
+        runs: number of runs by system.
+    """
+    several = ", ".join(f"{name} ({count})" for name, count in runs.items() if count > 1)
+    return f"Mean ± standard deviation over runs: {several}; all else one run." if several else ""
 
 
 def _cell(values: List[Optional[float]], digits: int) -> str:

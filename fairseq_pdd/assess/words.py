@@ -1,31 +1,32 @@
-"""Words of a text, the sub-word pieces they are made of, and which of them are right."""
+"""Words of a text, their sub-word pieces, and the errors among them."""
 
 import re
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
-import jiwer
+if TYPE_CHECKING:
+    import jiwer
 
-_SPACE = "▁"  # how SentencePiece writes the space before a word
-_CONTINUES = "@@"  # how subword-nmt marks a piece that another one follows
+_SPACE = "▁"  # SentencePiece's mark of the space before a word
+_CONTINUES = "@@"  # subword-nmt's mark of a piece that another one follows
 _SPECIAL = {"<s>", "</s>", "<pad>"}
 
 
 def plain_text(text: str) -> str:
-    """Join pieces that stand in a text where fairseq-generate ran without ``--post-process``."""
+    """Join the pieces of a text that fairseq-generate wrote without ``--post-process``."""
     if _SPACE in text:
         return text.replace(" ", "").replace(_SPACE, " ").strip()
     return re.sub(f"{_CONTINUES}( |$)", "", text)
 
 
 def pieces_of_words(tokens: Sequence[str], hypothesis: str) -> Optional[List[List[int]]]:
-    """Find which tokens spell each word of an output.
+    """Find the tokens that spell each word of an output.
 
-    Words are what blanks separate in the output's text, however it was tokenised; special symbols
-    belong to none. SentencePiece's and subword-nmt's marks are known.
+    Words are separated by blanks in the output's text, however it was tokenised; special symbols
+    belong to none. SentencePiece's and subword-nmt's marks are supported.
 
     Args:
         tokens: symbols of the output.
-        hypothesis: its text.
+        hypothesis: text of the output.
 
     Returns:
         Positions in ``tokens`` for each word; ``None`` where the tokens do not spell the text.
@@ -52,12 +53,13 @@ def pieces_of_words(tokens: Sequence[str], hypothesis: str) -> Optional[List[Lis
 
 
 def correct_words(hypotheses: Sequence[str], references: Sequence[str]) -> List[List[bool]]:
-    """Whether each word of each output is right, by an alignment of least edits to its reference.
+    """Label each word of each output as right or wrong.
 
-    Words that are inserted or stand for others are wrong; words that are left out have no place
-    in the output, so nothing can tell of them. Of several such alignments one is taken.
+    A word is right where an alignment of least edits finds it in the reference. Inserted and
+    substituted words are wrong; words that the output lacks have no label. Of several such
+    alignments one is taken.
     """
-    aligned = jiwer.process_words(_normal(references), _normal(hypotheses))
+    aligned = _align(hypotheses, references)
     labels = []
     for words, chunks in zip(aligned.hypotheses, aligned.alignments):
         right = [False] * len(words)
@@ -71,8 +73,11 @@ def correct_words(hypotheses: Sequence[str], references: Sequence[str]) -> List[
 
 
 def word_error_rates(hypotheses: Sequence[str], references: Sequence[str]) -> List[float]:
-    """Edits for each word of its reference, for each output; an empty reference counts as one."""
-    aligned = jiwer.process_words(_normal(references), _normal(hypotheses))
+    """Compute the edits per word of the reference, for each output.
+
+    An empty reference counts as one word.
+    """
+    aligned = _align(hypotheses, references)
     return [
         sum(
             max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
@@ -85,8 +90,14 @@ def word_error_rates(hypotheses: Sequence[str], references: Sequence[str]) -> Li
 
 
 def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Edits for each word of all references together."""
-    return float(jiwer.wer(_normal(references), _normal(hypotheses)))
+    """Compute the edits per word of all references together."""
+    return float(_align(hypotheses, references).wer)
+
+
+def _align(hypotheses: Sequence[str], references: Sequence[str]) -> "jiwer.WordOutput":
+    import jiwer
+
+    return jiwer.process_words(_normal(references), _normal(hypotheses))
 
 
 def _normal(texts: Sequence[str]) -> List[str]:

@@ -1,1 +1,1 @@
-"""Commands of this package's own: ``fairseq-pdd --help``."""
+"""Commands of fairseq_pdd."""

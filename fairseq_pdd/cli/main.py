@@ -1,8 +1,12 @@
-"""``fairseq-pdd``: one command, a subcommand for each job that fairseq has no command for."""
+"""``fairseq-pdd``: one command, with a subcommand for each job that fairseq has no command for.
+
+Modules of commands import libraries that are slow to load inside their functions, so that
+``--help`` is fast.
+"""
 
 import typer
 
-from .. import __version__
+from ..version import __version__
 from .assess import app as assess
 from .report import report
 from .teacher_cache import teacher_cache
@@ -29,7 +33,7 @@ def main(
         False, "--version", callback=_print_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
-    """Share what all subcommands have."""
+    """Hold the options that all subcommands share."""
 
 
 app.command(

@@ -1,26 +1,22 @@
 """``fairseq-pdd report``: one HTML page of tables, plots and outputs."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional
 
 import typer
 
-from ..assess import SPEECH, TRANSLATION, Metric, System, choose_systems, find_systems
+from ..assess import Metric, System, choose_systems, find_systems
 from ..errors import UsageError
-from ..report.build import build_report
-from .assess._output import write
-from .assess.table import Kind
-
-_STYLES = {Kind.translation: TRANSLATION, Kind.speech: SPEECH}
+from .assess._shared import write
+from .assess.table import STYLES, Kind
 
 
 def report(
     records: List[Path] = typer.Argument(
         ..., help="Folder that holds `SYSTEM[-seedN]/SET.jsonl`, or folders of one system each."
     ),
-    out: Path = typer.Option(..., help="HTML file to write."),
+    out: Path = typer.Option(..., help="File for the page (HTML)."),
     system: Optional[List[str]] = typer.Option(
         None,
         help="NAME=FOLDER[,FOLDER…]: a system of RECORDS, as in fairseq-pdd assess table; may be "
@@ -31,25 +27,25 @@ def report(
         help="translation: BLEU, out-of-domain detection by total and rmi; speech: WER, also by "
         "mutual_information and epkl.",
     ),
-    metric: Optional[Metric] = typer.Option(None, help="Quality, if not that of --kind."),
-    title: str = typer.Option("Uncertainty report", help="Of the page."),
-    nbest: int = typer.Option(5, min=1, help="Hypotheses of a sentence that can be browsed."),
+    metric: Optional[Metric] = typer.Option(None, help="Metric of quality, if not that of --kind."),
+    title: str = typer.Option("Uncertainty report", help="Title of the page."),
+    nbest: int = typer.Option(5, min=1, help="Hypotheses per sentence that can be browsed."),
     sentences: int = typer.Option(
         2000,
         min=1,
-        help="Sentences of a set that can be browsed, from the lowest id; tables and plots are of "
+        help="Sentences per set that can be browsed, from the lowest id; tables and plots are of "
         "all. 10,000 hypotheses of 18 tokens take 6 MB, of an ensemble 10 MB.",
     ),
 ) -> None:
     """Write one HTML page: tables, plots, and every output shaded by its tokens' uncertainty.
 
     The folders are those of `fairseq-pdd assess table`: test.jsonl, ood_NAME.jsonl for each
-    out-of-domain set and, if you like, nll.jsonl and nll_ensemble.jsonl. The page needs no network
+    out-of-domain set and, optionally, nll.jsonl and nll_ensemble.jsonl. The page needs no network
     and no other file; send it by mail or open it on a phone.
     """
-    # fairseq's import has every library log everything
-    logging.getLogger().setLevel(logging.WARNING)
-    style = _STYLES[kind]
+    from ..report.assemble import build_report
+
+    style = STYLES[kind]
     page = build_report(
         _systems(records, system),
         replace(style, metric=metric or style.metric),

@@ -1,12 +1,10 @@
-"""``fairseq-pdd transfer-set``: the training set that the ensemble's own outputs make."""
+"""``fairseq-pdd transfer-set``: build a training set from an ensemble's outputs."""
 
 import enum
 from pathlib import Path
 from typing import Optional
 
 import typer
-
-from ..transfer.build import TransferSettings, build_transfer_set
 
 
 class Targets(str, enum.Enum):
@@ -28,10 +26,10 @@ def transfer_set(
     destdir: Path = typer.Option(..., help="Folder for the new set; must not exist yet."),
     targets: Targets = typer.Option(
         Targets.ensemble,
-        help="ensemble: its own translations (the paper's recipe); reference: the original "
-        "targets; both: every source twice.",
+        help="ensemble: the ensemble's translations (the paper's recipe); reference: the original "
+        "targets; both: every source with each of the two.",
     ),
-    subset: str = typer.Option("train", help="Subset to translate; becomes 'train'."),
+    subset: str = typer.Option("train", help="Subset to translate; the new set calls it 'train'."),
     source_lang: Optional[str] = typer.Option(
         None, "--source-lang", "-s", help="Source language; inferred from DATA if not given."
     ),
@@ -40,18 +38,22 @@ def transfer_set(
     ),
     config_yaml: str = typer.Option("config.yaml", help="Speech: data configuration in DATA."),
     beam: int = typer.Option(5, min=1, help="Beam size."),
-    max_tokens: int = typer.Option(12000, min=1, help="Source tokens, or frames, in a batch."),
+    max_tokens: int = typer.Option(12000, min=1, help="Source tokens, or frames, per batch."),
     workers: int = typer.Option(
         1, min=1, help="Processes of fairseq-generate, each for a part of the subset."
     ),
 ) -> None:
-    """Translate, or transcribe, a training source with the ensemble and write the data anew.
+    """Translate, or transcribe, a training subset with an ensemble and write it as new data.
 
-    DESTDIR then holds dictionaries, the new train and DATA's other subsets: give it to
-    fairseq-train as it is. Audio and features stay where they are. Options behind ' -- ' go to
-    fairseq-generate (--fp16, --lenpen 0.6, --cpu …). A run that was interrupted goes on with the
-    parts that are missing.
+    DESTDIR then holds the dictionaries, the new training subset and DATA's other subsets: give it
+    to fairseq-train as it is. Audio and features stay where they are. Options after ' -- ' are
+    passed to fairseq-generate (--fp16, --lenpen 0.6, --cpu …). The command completes an
+    interrupted run when it is called again.
     """
+    # imported here, since fairseq takes seconds that --help does not need
+    from ..transfer.set_builder import build_transfer_set
+    from ..transfer.settings import TransferSettings
+
     build_transfer_set(
         TransferSettings(
             data=data,

@@ -1,9 +1,9 @@
 """Functions of rows, and the one autograd function behind the losses.
 
 A loss of this package maps the logits of some positions and their teacher targets to one value
-a position and, computed along with it, to the gradient. Such a *row kernel* is made of
-functions of rows, which are evaluated chunk by chunk, so working memory does not grow with the
-batch; the only thing kept for the backward is the finished gradient.
+per position and, in the same pass, to the gradient. Such a *row kernel* consists of functions of
+rows, which are evaluated chunk by chunk, so working memory does not grow with the batch. Only the
+finished gradient is stored for the backward pass.
 """
 
 import functools
@@ -19,41 +19,46 @@ from . import _compile
 # [N, K] unless that is None
 RowKernel = Callable[..., Tensor]
 
-# elements of a chunk: on a CPU, of each thread, what stays in its cache; elsewhere enough to fill
-# the device
+# Elements of a chunk: on a CPU as many per thread as stay in its cache, elsewhere enough to fill
+# the device.
 _CHUNK_ELEMENTS = {"cpu": 1 << 17}
 _CHUNK_ELEMENTS_DEFAULT = 1 << 24
-# a compiled function has hardly any temporaries, and every call its overhead
+# A compiled function has hardly any temporaries, and every call has an overhead.
 _COMPILED_CHUNK_ELEMENTS = 1 << 22
 
 
 class RowFunction:
-    """A function of the rows of its tensors, to be applied to any number of them.
+    """A function of the rows of its tensors, applied to any number of rows chunk by chunk.
 
     The wrapped function maps tensors ``[n, ...]`` (or None) to a tensor ``[n, ...]`` or a tuple
-    of them and may write to its arguments; keyword arguments are constants. It is given float32
+    of them and may write to its arguments; keyword arguments are constants. It receives float32
     (float64 if the first tensor is) for any floating input, and no gradient is recorded.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], compilable: bool, patience: int, at_once: bool
-    ) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
-        self._eager = function
-        self._compiled = _compile.Compiled(function, patience, at_once) if compilable else None
+        self._function = function
+        self._compiled = _compile.Compiled(function)
 
     @torch.no_grad()
-    def __call__(self, first: Tensor, *others: Optional[Tensor], **constants: Any) -> Any:
-        """Apply the function to all rows; ``first`` is ``[N, K]``."""
+    def __call__(
+        self, first: Tensor, *others: Optional[Tensor], compiled: bool = False, **constants: Any
+    ) -> Any:
+        """Apply the function to all rows.
+
+        Args:
+            first: ``[N, K]``.
+            others: ``[N, ...]`` each, or None.
+            compiled: compile the function instead of running it in eager mode.
+            constants: keyword arguments of the function.
+        """
         dtype = compute_dtype(first)
-        kernel = self._compiled and self._compiled.kernel(first, *others, **constants)
-        run = kernel or functools.partial(self._eager, **constants)
-        elements = _COMPILED_CHUNK_ELEMENTS if kernel else None
+        run = self._compiled if compiled else self._function
         parts = []
         with torch.autocast(first.device.type, enabled=False):
-            for rows in row_chunks(first, elements):
+            for rows in row_chunks(first, _COMPILED_CHUNK_ELEMENTS if compiled else None):
                 chunk = [_rows_of(arg, rows, dtype) for arg in (first, *others)]
-                parts.append(run(*chunk))
+                parts.append(run(*chunk, **constants))
         if len(parts) == 1:
             return parts[0]
         if isinstance(parts[0], tuple):
@@ -68,22 +73,12 @@ def _rows_of(tensor: Optional[Tensor], rows: slice, dtype: torch.dtype) -> Optio
     return part.to(dtype) if part.is_floating_point() else part
 
 
-def row_function(
-    compilable: bool = False, patience: int = 1, at_once: bool = False
-) -> Callable[[Callable[..., Any]], RowFunction]:
-    """Decorator for :class:`RowFunction`; it is compiled after ``patience`` times the work that
-    is enough for the loss, and ``at_once`` is for what no training depends on
-    (:class:`._compile.Compiled`).
-    """
-    return functools.partial(RowFunction, compilable=compilable, patience=patience, at_once=at_once)
-
-
 class _RowwiseLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: RowKernel, logits: Tensor, *targets: Tensor) -> Tensor:
         grad = None
         if ctx.needs_input_grad[1]:
-            # float32 also for float16 logits: before loss scaling the tail of it would underflow
+            # float32 also for float16 logits: before loss scaling its tail would underflow
             dtype = compute_dtype(logits)
             grad = torch.empty(logits.shape, dtype=dtype, device=logits.device)
             ctx.save_for_backward(grad)
@@ -95,17 +90,10 @@ class _RowwiseLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> Tuple[Optional[Tensor], ...]:
         (grad,) = ctx.saved_tensors
         scale = grad_loss.unsqueeze(-1)
-        # new memory would cost as much as the loss itself, so only where the gradient may be
-        # asked for again
-        scaled = grad * scale if _is_graph_kept() else grad.mul_(scale)
-        result = scaled.to(ctx.logits_dtype)
+        # A new tensor, since a kept graph may ask for the gradient again.
+        result = torch.empty_like(grad, dtype=ctx.logits_dtype)
+        torch.mul(grad, scale, out=result)
         return (None, result) + (None,) * (len(ctx.needs_input_grad) - 2)
-
-
-# of the running backward, retain_graph; older PyTorch does not tell
-_is_graph_kept: Callable[[], bool] = getattr(
-    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
-)
 
 
 def row_chunks(matrix: Tensor, elements: Optional[int] = None) -> Iterator[slice]:
@@ -118,18 +106,9 @@ def row_chunks(matrix: Tensor, elements: Optional[int] = None) -> Iterator[slice
         elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
         if matrix.device.type == "cpu":
             elements *= torch.get_num_threads()
-            _keep_freed_memory()
     rows = max(1, elements // k)
     for start in range(0, max(n, 1), rows):
         yield slice(start, start + rows)
-
-
-@functools.lru_cache(maxsize=None)
-def _keep_freed_memory() -> None:
-    """Free a large block, never used: glibc then takes blocks up to its size for ordinary ones,
-    and keeps them for the next chunk. Without, to get memory anew takes longer than to compute.
-    """
-    torch.empty((1 << 23) - 1024, dtype=torch.float32)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_class
-from ._rowwise import row_function, rowwise_loss
+from ._rowwise import RowFunction, rowwise_loss
 
 
 def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -> Tensor:
@@ -41,7 +41,7 @@ def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -
     return rowwise_loss(partial(_dirichlet_nll_rows, offset=float(offset)), logits, mean_log_probs)
 
 
-@row_function()
+@RowFunction
 def _dirichlet_nll_rows(
     z: Tensor, mean_log: Tensor, grad: Optional[Tensor], offset: float
 ) -> Tensor:

@@ -1,14 +1,13 @@
-"""What an ensemble of categorical distributions says: its mean, its diversity, its measures."""
+"""Statistics and measures of an ensemble of categorical distributions."""
 
 import math
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from ._checks import check_logits
-from ._compile import PATIENCE_FOR_MEASURES
-from ._rowwise import compute_dtype, row_chunks, row_function
+from ._rowwise import RowFunction, compute_dtype
 from .measures import UncertaintyMeasures
 from .special import exp
 
@@ -19,9 +18,9 @@ _NO_MEMBER = "no member was added to EnsembleStatistics yet"
 class EnsembleStatistics:
     """Statistics of an ensemble from its members' log-probabilities, one member at a time.
 
-    Holds two tensors ``[..., K]`` and few of ``[...]`` however many members there are. Two
-    tensors leave the teacher: the mean π̂ and λ = 1/β̂₀, the proxy Dirichlet of Eq. 16 (or, for the
-    Dirichlet likelihood, the mean log-probability).
+    It holds two tensors ``[..., K]`` and a few of ``[...]``, however many members there are. The
+    losses need two of its values: the mean π̂ and λ = 1/β̂₀, which are the proxy Dirichlet of
+    Eq. 16 (the Dirichlet likelihood needs the mean log-probability instead).
 
     Example::
 
@@ -119,16 +118,14 @@ class EnsembleStatistics:
 
     @torch.no_grad()
     def _measures_of_mean(self) -> Tuple[Tensor, Tensor]:
-        """Total uncertainty and RMI, ``[...]``: what needs a pass over the finished mean."""
+        """Return total uncertainty and RMI, ``[...]``, which need a pass over the mean."""
         if self._of_mean is not None:
             return self._of_mean
         if self._prob_sum is None or self._log_prob_sum is None:
             raise ValueError(_NO_MEMBER)
         k, lead = self._prob_sum.shape[-1], self._prob_sum.shape[:-1]
         prob_sum, log_prob_sum = self._prob_sum.view(-1, k), self._log_prob_sum.view(-1, k)
-        # a tensor, since another constant would have the function compiled again
-        members = torch.full_like(prob_sum[:, :1], self.num_members)
-        total, rmi = _entropy_and_rmi(prob_sum, log_prob_sum, members)
+        total, rmi = _entropy_and_rmi(prob_sum, log_prob_sum, members=self.num_members)
         self._of_mean = total.view(lead), rmi.view(lead)
         return self._of_mean
 
@@ -166,99 +163,71 @@ def _measures(total: Tensor, data: Tensor, rmi: Tensor) -> UncertaintyMeasures:
 
 
 def _entropy(probs: Tensor, log_probs: Tensor) -> Tensor:
-    """``[N]`` of ``[N, K]``."""
+    """Return entropies ``[N]`` of distributions ``[N, K]``."""
     # the clamp makes 0 · ln 0 a zero
     return -(log_probs.clamp(min=torch.finfo(log_probs.dtype).min).mul_(probs)).sum(-1)
 
 
 def _compare(mean: Tensor, mean_log_probs: Tensor) -> Tuple[Tensor, Tensor]:
-    """Entropy of a mean and its RMI with the members, ``[N]`` of ``[N, K]``."""
+    """Return the entropy of a mean and its RMI with the members, ``[N]`` from ``[N, K]``."""
     log_mean = mean.log().clamp_(min=torch.finfo(mean.dtype).min)
     gap = (log_mean - mean_log_probs).mul_(mean)
-    # a class that no member gives anything, 0 · infinity, counts nothing
+    # 0 · infinity, of a class to which no member gives probability, is 0
     rmi = gap.nan_to_num_(nan=0.0, posinf=math.inf).sum(-1)
     entropy = -log_mean.mul_(mean).sum(-1)
-    # of members that are equal, or of a mean that is 1, rounding of either sign is left
+    # for equal members, or a mean of 1, rounding errors of either sign remain
     return entropy.clamp_(min=0), rmi.clamp_(min=0)
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
+@RowFunction
 def _add_member(prob_sum: Tensor, log_prob_sum: Tensor, log_probs: Tensor) -> Tensor:
-    """Entropy ``[N]`` of a member, which is added to the sums, all ``[N, K]``."""
+    """Add a member to the sums, all ``[N, K]``, and return its entropy ``[N]``."""
     probs = exp(log_probs)
     prob_sum += probs
     log_prob_sum += log_probs
     return _entropy(probs, log_probs)
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES)
-def _entropy_and_rmi(
-    prob_sum: Tensor, log_prob_sum: Tensor, members: Tensor
-) -> Tuple[Tensor, Tensor]:
-    """Entropy of the mean and RMI, ``[N]``, from sums ``[N, K]`` and their number ``[N, 1]``."""
+@RowFunction
+def _entropy_and_rmi(prob_sum: Tensor, log_prob_sum: Tensor, members: int) -> Tuple[Tensor, Tensor]:
+    """Return entropy of the mean and RMI, ``[N]``, from sums ``[N, K]`` over the members."""
     return _compare(prob_sum / members, log_prob_sum / members)
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES, at_once=True)
-def _of_members(*members_and_weights: Tensor, members: int) -> Tuple[Tensor, ...]:
-    """Total and data uncertainty and RMI, ``[N]``, of members ``[N, K]``; with as many weights
-    ``[N, 1]`` of the weighted members, too. Of a chunk of rows all members are read while it is in
-    the cache.
+@RowFunction
+def _sequence_measures(*members_and_weights: Any) -> Tuple[Tensor, ...]:
+    """Return total and data uncertainty and RMI, ``[N]``, of members ``[N, K]``; if the last
+    argument is not None but weights ``[N, M]``, also those of the weighted members.
+
+    All members of a chunk of rows are read while the chunk is in the cache.
     """
-    all_log_probs, weights = members_and_weights[:members], members_and_weights[members:]
-    first = all_log_probs[0]
-    prob_sum, log_prob_sum = torch.zeros_like(first), torch.zeros_like(first)
-    weighted_mean = torch.zeros_like(first)
+    *members, weights = members_and_weights
+    prob_sum, log_prob_sum = torch.zeros_like(members[0]), torch.zeros_like(members[0])
+    weighted_mean = torch.zeros_like(members[0])
     entropies = []
-    for m, log_probs in enumerate(all_log_probs):
+    for m, log_probs in enumerate(members):
         probs = exp(log_probs)
         prob_sum += probs
         log_prob_sum += log_probs
-        if weights:
-            weighted_mean.addcmul_(probs, weights[m])
+        if weights is not None:
+            weighted_mean.addcmul_(probs, weights[:, m : m + 1])
         entropies.append(_entropy(probs, log_probs))
     entropy = torch.stack(entropies, dim=-1)
-    mean_log_probs = log_prob_sum.div_(members)
-    total, rmi = _compare(prob_sum.div_(members), mean_log_probs)
+    mean_log_probs = log_prob_sum.div_(len(members))
+    total, rmi = _compare(prob_sum.div_(len(members)), mean_log_probs)
     unweighted = total, entropy.mean(-1), rmi
-    if not weights:
+    if weights is None:
         return unweighted
     total, rmi = _compare(weighted_mean, mean_log_probs)
-    return (*unweighted, total, (entropy * torch.cat(weights, dim=-1)).sum(-1), rmi)
-
-
-@torch.no_grad()
-def log_mean_probs(log_probs: Sequence[Tensor]) -> Tensor:
-    """Logarithm of the ensemble mean, ``ln π̂`` (Eq. 3).
-
-    Of a chunk of rows all members are read while they are in the cache: to stack them all, as is
-    done for a logsumexp of the whole, takes some times as long.
-
-    Args:
-        log_probs: of each of M members normalised log-probabilities ``[..., K]``; ``-inf`` is a
-            zero.
-
-    Returns:
-        ``[..., K]``, float32 (float64 for float64 members).
-
-    Raises:
-        ValueError: not floating, no members, fewer than two classes, or shapes that differ.
-    """
-    _check_members(log_probs)
-    members = [member.detach().reshape(-1, member.shape[-1]) for member in log_probs]
-    result = torch.empty_like(members[0], dtype=compute_dtype(members[0]))
-    for rows in row_chunks(result):
-        sums = torch.stack([member[rows] for member in members]).to(result.dtype).logsumexp(0)
-        torch.sub(sums, math.log(len(members)), out=result[rows])
-    return result.view(log_probs[0].shape)
+    return (*unweighted, total, (entropy * weights).sum(-1), rmi)
 
 
 def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:
-    """Measures of an ensemble whose members' log-probabilities stand in one tensor.
+    """Compute the measures of an ensemble from one tensor of log-probabilities.
 
     Args:
-        log_probs: normalised log-probabilities, classes last, members along ``dim``; for the
-            default ``[..., M, K]``.
+        log_probs: normalised log-probabilities with classes last and members along ``dim``;
+            ``[..., M, K]`` for the default.
         dim: dimension of the members.
 
     Returns:
@@ -286,11 +255,11 @@ def ensemble_measures(log_probs: Tensor, dim: int = -2) -> UncertaintyMeasures:
 def sequence_ensemble_measures(
     log_probs: Sequence[Tensor], log_weights: Optional[Tensor] = None
 ) -> Tuple[UncertaintyMeasures, ...]:
-    """Measures of an autoregressive ensemble, read as a product of expectations (PrEx) and, with
-    weights, as an expectation of products (ExPr), too.
+    """Compute the measures of an autoregressive ensemble as a product of expectations (PrEx) and,
+    with weights, also as an expectation of products (ExPr).
 
-    As PrEx members weigh the same at each step. As ExPr, ``P(y) = mean_m P_m(y)``, what was said
-    so far tells them apart: at step l member m has the posterior weight ``w_m ∝ P_m(y_<l)``
+    PrEx gives all members the same weight at each step. ExPr, ``P(y) = mean_m P_m(y)``, weights
+    them by the tokens before: at step l member m has the posterior weight ``w_m ∝ P_m(y_<l)``
     (Malinin and Gales, "Uncertainty Estimation in Autoregressive Structured Prediction", 2021), and
 
     =================== ==========================================================
@@ -302,25 +271,26 @@ def sequence_ensemble_measures(
     RMI                 ``mean_n KL[π̂ ‖ π_n]``
     =================== ==========================================================
 
-    The member n that is compared with keeps its prior weight 1/M: it did not say y. Just so the
-    chain rule holds. Summed over the steps, with ``y`` from the ensemble, each has the measure
-    of whole sequences as its expectation, and the identities of the measures hold at each step.
+    The member n of a comparison keeps its prior weight 1/M, since y is not drawn from it. With
+    these weights the chain rule holds: the sum of a measure over the steps, with ``y`` drawn from
+    the ensemble, has the measure of whole sequences as its expectation. The identities of the
+    measures hold at each step.
 
     Args:
-        log_probs: of each of M members normalised log-probabilities ``[..., K]``; ``-inf`` is a
+        log_probs: normalised log-probabilities ``[..., K]`` of each of M members; ``-inf`` is a
             zero.
-        log_weights: logarithms of the members' weights, ``[M, ...]``, but for a constant that all
+        log_weights: logarithms of the members' weights, ``[M, ...]``, up to a constant that all
             members share; ``-inf`` is a zero.
 
     Returns:
-        Measures ``[...]`` in nats, of PrEx and, with weights, of ExPr.
+        Measures ``[...]`` in nats of PrEx and, with weights, of ExPr.
 
     Raises:
         ValueError: not floating, no members, fewer than two classes, or shapes that differ.
     """
     _check_members(log_probs)
     lead, k = log_probs[0].shape[:-1], log_probs[0].shape[-1]
-    weights: Sequence[Tensor] = ()
+    weights = None
     if log_weights is not None:
         if log_weights.shape != (len(log_probs), *lead):
             raise ValueError(
@@ -329,8 +299,8 @@ def sequence_ensemble_measures(
             )
         # finite, as all weights may be zero
         normalised = log_weights.detach().double().clamp(min=_LEAST).softmax(0)
-        weights = normalised.reshape(len(log_probs), -1, 1).unbind()
+        weights = normalised.reshape(len(log_probs), -1).t()
     members = (member.reshape(-1, k) for member in log_probs)
-    results = _of_members(*members, *weights, members=len(log_probs))
+    results = _sequence_measures(*members, weights)
     values = [value.view(lead) for value in results]
     return tuple(_measures(*values[i : i + 3]) for i in range(0, len(values), 3))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_offset, check_per_row
-from ._rowwise import row_function, rowwise_loss
+from ._rowwise import RowFunction, rowwise_loss
 from .topk import MeanProbs, as_dense, as_tensors, check_mean_probs
 
 DEFAULT_MAX_PRECISION = 1e8
@@ -53,7 +53,7 @@ def forward_kl_proxy_dirichlet(
     return rowwise_loss(kernel, logits, inverse_precision, *as_tensors(mean_probs))
 
 
-@row_function()
+@RowFunction
 def _forward_kl_rows(
     z: Tensor,
     lam: Tensor,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits
-from ._rowwise import row_function, rowwise_loss
+from ._rowwise import RowFunction, rowwise_loss
 from .topk import MeanProbs, as_dense, as_tensors, check_mean_probs
 
 
@@ -28,7 +28,7 @@ def mean_kl(logits: Tensor, mean_probs: MeanProbs) -> Tensor:
     return rowwise_loss(_mean_kl_rows, logits, *as_tensors(mean_probs))
 
 
-@row_function()
+@RowFunction
 def _mean_kl_rows(z: Tensor, *mean_and_grad: Optional[Tensor]) -> Tensor:
     *tensors, grad = mean_and_grad
     mean = as_dense(tensors, z.shape[-1])

@@ -17,9 +17,8 @@ from typing import NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from ._checks import check_logits, check_measures_offset
-from ._compile import PATIENCE_FOR_MEASURES
-from ._rowwise import row_function
+from ._checks import check_logits, check_measures_offset, check_per_row
+from ._rowwise import RowFunction
 from .special import (
     LEAST_LOG,
     digamma,
@@ -49,26 +48,35 @@ class UncertaintyMeasures(NamedTuple):
     """Reverse mutual information (the paper's 𝓜), Eq. 5."""
 
 
-class DirichletSums(NamedTuple):
-    """All that there is to know of concentrations ``a`` of K classes, each ``[...]``.
+class TokenMeasures(NamedTuple):
+    """Measures of a position, and log-probabilities of one class there, each ``[...]``."""
 
-    With ``e = a / exp(top)``, whose largest is 1.
-    """
+    measures: UncertaintyMeasures
+    log_mean: Tensor
+    """``ln E[π_k]``, nats."""
+    mean_log: Tensor
+    """``E[ln π_k]``, nats; ``log_mean - mean_log`` is a token's term of the joint estimate of
+    reverse mutual information."""
+
+
+class _Sums(NamedTuple):
+    """Sums over the K classes of concentrations ``a``, each ``[N]``, with ``e = a / exp(top)``."""
 
     top: Tensor
-    """Largest log-concentration."""
+    """Largest log-concentration; its ``e`` is 1."""
     others: Tensor
     """``Σ e - 1``, exact however small."""
     cross: Tensor
     """``Σ e ln e``."""
     expected: Tensor
-    """``Σ e ψ(a + 1)``, where ``a0 < 1``."""
+    """``Σ e ψ(a + 1)`` where ``a0 < 1``."""
     information: Tensor
     """``Σ a [ψ(a + 1) - ln a]``."""
 
 
+@torch.no_grad()
 def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasures:
-    """Measures of the Dirichlet with concentrations ``exp(logits) + offset``.
+    """Compute the measures of the Dirichlet with concentrations ``exp(logits) + offset``.
 
     Args:
         logits: ``[..., K]``.
@@ -83,25 +91,40 @@ def dirichlet_measures(logits: Tensor, offset: float = 0.0) -> UncertaintyMeasur
     Raises:
         ValueError: fewer than two classes or a negative offset.
     """
-    return measures_of_sums(dirichlet_sums(logits, offset), logits.shape[-1])
+    check_logits(logits)
+    check_measures_offset(offset)
+    lead, classes = logits.shape[:-1], logits.shape[-1]
+    sums = _class_sums(logits.reshape(-1, classes), offset=float(offset))
+    measures = _measures(_Sums(*sums), classes)
+    return UncertaintyMeasures(*(value.view(lead) for value in measures))
 
 
 @torch.no_grad()
-def dirichlet_sums(logits: Tensor, offset: float = 0.0) -> DirichletSums:
-    """Sums over the classes from which :func:`measures_of_sums` and :func:`expected_log_probs`
-    take what they give, in one pass over the logits.
+def dirichlet_token_measures(logits: Tensor, tokens: Tensor, offset: float = 0.0) -> TokenMeasures:
+    """Compute :func:`dirichlet_measures` and the log-probabilities of one class of each position.
 
-    Arguments and errors are those of :func:`dirichlet_measures`.
+    Args:
+        logits: ``[..., K]``.
+        tokens: classes, integers ``[...]``.
+        offset: δ ≥ 0 as in :func:`dirichlet_measures`.
+
+    Raises:
+        ValueError: shapes do not match, fewer than two classes or a negative offset.
     """
     check_logits(logits)
     check_measures_offset(offset)
-    sums = _class_sums(logits.detach().reshape(-1, logits.shape[-1]), offset=float(offset))
-    return DirichletSums(*(value.view(logits.shape[:-1]) for value in sums))
+    check_per_row("tokens", tokens, logits)
+    lead, classes = logits.shape[:-1], logits.shape[-1]
+    rows = logits.reshape(-1, classes)
+    sums = _Sums(*_class_sums(rows, offset=float(offset)))
+    of_tokens = rows.gather(-1, tokens.reshape(-1, 1)).squeeze(-1)
+    log_mean, mean_log = _expected_log_probs(of_tokens, sums, offset)
+    measures = (value.view(lead) for value in _measures(sums, classes))
+    return TokenMeasures(UncertaintyMeasures(*measures), log_mean.view(lead), mean_log.view(lead))
 
 
-@torch.no_grad()
-def measures_of_sums(sums: DirichletSums, classes: int) -> UncertaintyMeasures:
-    """:func:`dirichlet_measures` from the sums over that many classes, of any shape."""
+def _measures(sums: _Sums, classes: int) -> UncertaintyMeasures:
+    """Return the measures of Dirichlets over that many classes, ``[N]``."""
     top, others, cross, expected, information = sums
     with torch.autocast(top.device.type, enabled=False):
         log_sum, inverse_sum = others.log1p(), 1 / (1 + others)
@@ -125,25 +148,11 @@ def measures_of_sums(sums: DirichletSums, classes: int) -> UncertaintyMeasures:
         )
 
 
-@torch.no_grad()
-def expected_log_probs(
-    logits: Tensor, sums: DirichletSums, offset: float = 0.0
-) -> Tuple[Tensor, Tensor]:
-    """``(ln E[π_k], E[ln π_k])`` under the Dirichlet, for one class k of each row.
-
-    Their difference is a token's term of the joint estimate of reverse mutual information.
-
-    Args:
-        logits: of that class, ``[...]``.
-        sums: of all classes of its row, from :func:`dirichlet_sums`.
-        offset: δ ≥ 0 as there.
-
-    Returns:
-        ``ln m_k`` and ``ψ(a_k) - ψ(a_0)`` in nats, each ``[...]``.
-    """
+def _expected_log_probs(logits: Tensor, sums: _Sums, offset: float) -> Tuple[Tensor, Tensor]:
+    """Return ``ln m_k`` and ``ψ(a_k) - ψ(a_0)`` of one class k of each row, each ``[N]``."""
     top, others = sums.top, sums.others
     with torch.autocast(logits.device.type, enabled=False):
-        log_a = _log_concentrations(logits.detach().to(top.dtype), offset)
+        log_a = _log_concentrations(logits.to(top.dtype), offset)
         a, log_mean = log_a.exp(), log_a - top - others.log1p()
         a0, log_a0 = top.exp() * (1 + others), top + others.log1p()
         # ψ(x) = ψ(x + 1) - 1/x: of 1/a_k - 1/a0 nothing cancels in this form
@@ -158,12 +167,12 @@ def _log_concentrations(z: Tensor, offset: float) -> Tensor:
     return log_add(z, offset) if offset > 0 else z
 
 
-@row_function(compilable=True, patience=PATIENCE_FOR_MEASURES, at_once=True)
+@RowFunction
 def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
-    """:class:`DirichletSums` of the rows, ``[N]``."""
+    """Return the :class:`_Sums` of rows ``[N, K]``."""
     log_a = _log_concentrations(z, offset)
     top = log_a.amax(dim=-1, keepdim=True)
-    # clamped, as a class of concentration 0 counts 0 · finite
+    # clamped, so that a class of concentration 0 contributes 0 · finite
     log_e = (log_a - top).clamp_(min=LEAST_LOG)
     e = exp(log_e)
     others = sum_of_others(e)
@@ -171,12 +180,12 @@ def _class_sums(z: Tensor, offset: float) -> Tuple[Tensor, ...]:
     a = torch.mul(e, top.clamp(max=_log_limit(top)).exp(), out=log_e)
     each = digamma_information(a, log_a)
     expected = torch.zeros_like(cross)
-    # not worth a pass over memory where no row has a0 < 1; a compiler has no passes to save
-    if torch.compiler.is_compiling() or (top < 0).any():
+    # needed for rows with a0 < 1 only, and these are rare
+    if (top < 0).any():
         expected = e.mul_(each.digamma_next).sum(-1)
     return top.squeeze(-1), others.squeeze(-1), cross, expected, each.information.sum(-1)
 
 
 def _log_limit(x: Tensor) -> float:
-    """Below which an exponential is finite."""
+    """Return a bound below which exponentials are finite."""
     return math.log(torch.finfo(x.dtype).max) - 1

@@ -1,4 +1,4 @@
-"""What all distillation criterions share: the batch, the teacher, the logs."""
+"""Base of the distillation criterions: the batch, the teacher and the logs."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..core import dirichlet_measures
 from ..errors import UsageError
+from ..models import PriorNetwork
 from ..teacher import TeacherStatistics
 
 
@@ -50,7 +51,7 @@ class DistillationCriterion(FairseqCriterion):
     """
 
     needs_members = False
-    """Whether the mean π̂ and λ are not enough: what a teacher cache cannot serve."""
+    """True if the mean π̂ and λ are not enough, so that a teacher cache cannot serve."""
 
     def __init__(
         self, task: FairseqTask, sentence_avg: bool, offset: Optional[float] = None
@@ -66,17 +67,17 @@ class DistillationCriterion(FairseqCriterion):
             raise UsageError(f"--offset must be positive, not {offset} (the paper uses 1)")
         self.sentence_avg = sentence_avg
         self.offset = offset
-        # The task sets this for training steps: measures cost a pass over the vocabulary.
+        # The task changes this in training: measures cost a pass over the vocabulary.
         self.log_measures = True
 
     def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
-        """Loss in nats of each target token, ``[N]``, from ``[N, K]`` student logits."""
+        """Compute the loss of each target token in nats, ``[N]``, from logits ``[N, K]``."""
         raise NotImplementedError
 
     def forward(
         self, model: torch.nn.Module, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Compute the loss of a batch; padding takes no part in anything.
+        """Compute the loss of a batch; padding is excluded everywhere.
 
         Returns:
             The loss in nats, summed over target tokens (``[N]`` if not ``reduce``); the sample
@@ -103,7 +104,7 @@ class DistillationCriterion(FairseqCriterion):
         if self.log_measures or not model.training:
             log["measured_tokens"] = labels.numel()
             of_teacher = self._teacher_values(logits.size(-1), teacher)
-            of_student = self._student_values(logits.detach())
+            of_student = self._student_values(model, logits.detach())
             log.update({f"teacher_{name}": v.sum() for name, v in of_teacher.items()})
             log.update({f"student_{name}": v.sum() for name, v in of_student.items()})
             if not model.training:
@@ -111,18 +112,20 @@ class DistillationCriterion(FairseqCriterion):
         return (loss if reduce else losses), sample_size, log
 
     def _teacher_values(self, num_classes: int, teacher: TeacherStatistics) -> Dict[str, Tensor]:
-        """What is logged of the teacher by name, of each token, ``[N]``."""
-        # λ is 0 where members agree to the last bit; a mean of logarithms needs the least λ
-        # that float32 members can tell from 0
+        """Return the logged values of the teacher by name, ``[N]`` each."""
+        # λ is 0 where members agree to the last bit; the mean of logarithms needs a floor, the
+        # least λ that float32 members can distinguish from 0
         floor = 2 * torch.finfo(torch.float32).eps / (num_classes - 1)
         log_precision = -teacher.inverse_precision.clamp(min=floor).log()
         return {**teacher.measures()._asdict(), "log_precision": log_precision}
 
-    def _student_values(self, logits: Tensor) -> Dict[str, Tensor]:
-        """The same of the student, as far as it has it."""
-        measures = dirichlet_measures(logits)
+    def _student_values(self, model: torch.nn.Module, logits: Tensor) -> Dict[str, Tensor]:
+        """Return the logged values of the student by name, ``[N]`` each; fewer if it is no Prior
+        Network.
+        """
         if self.offset is None:
-            return {"total": measures.total}
+            return {"total": dirichlet_measures(logits).total}
+        measures = PriorNetwork(model, self.offset).measures(logits)
         return {**measures._asdict(), "log_precision": logits.float().logsumexp(-1)}
 
     @classmethod
@@ -130,9 +133,8 @@ class DistillationCriterion(FairseqCriterion):
         """Log means over all workers: ``nll_loss`` and ``ppl`` as fairseq does (base 2), the
         loss, all measures and the log-precisions in nats.
 
-        In validation also ``spearman_<measure>``, how student and teacher agree on which tokens
-        are uncertain: the rank correlation over the tokens of a batch, averaged over batches
-        with the tokens as weights.
+        In validation also ``spearman_<measure>``, the rank correlation of student and teacher over
+        the tokens of a batch, averaged over batches with the numbers of tokens as weights.
         """
 
         def total(key: str) -> float:
@@ -159,9 +161,9 @@ class DistillationCriterion(FairseqCriterion):
 
 
 def _correlation_sums(teacher: Dict[str, Tensor], student: Dict[str, Tensor]) -> Dict[str, float]:
-    """Spearman correlation of each value over a batch's tokens, times the number of tokens.
+    """Compute the Spearman correlation of each value over a batch's tokens, times their number.
 
-    That number stands beside it; both are 0 where one side is constant, and has no correlation.
+    The number is logged beside it; both are 0 where one side is constant, which has no correlation.
     """
     sums: Dict[str, float] = {}
     for name, values in student.items():

@@ -39,7 +39,7 @@ class PDSEnD2ForwardCriterion(DistillationCriterion):
         self.max_target_precision = max_target_precision
 
     def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
-        """Forward KL of each target token, ``[N]``."""
+        """Compute the forward KL-divergence for each target token, ``[N]``."""
         assert self.offset is not None
         return forward_kl_proxy_dirichlet(
             logits,

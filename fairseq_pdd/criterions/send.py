@@ -24,5 +24,5 @@ class SEnDCriterion(DistillationCriterion):
         super().__init__(task, sentence_avg)
 
     def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
-        """KL of each target token, ``[N]``."""
+        """Compute the KL-divergence for each target token, ``[N]``."""
         return mean_kl(logits, teacher.mean_probs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from ..core import EnsembleStatistics, dirichlet_nll
+from ..core import dirichlet_nll
 from ..teacher import TeacherStatistics
 from .distillation import DirichletCriterionConfig, DistillationCriterion
 
@@ -22,7 +22,6 @@ class SEnD2Criterion(DistillationCriterion):
     needs_members = True
 
     def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
-        """Negative log-likelihood of each target token, ``[N]``."""
+        """Compute the negative log-likelihood for each target token, ``[N]``."""
         assert self.offset is not None
-        assert isinstance(teacher, EnsembleStatistics)
         return dirichlet_nll(logits, teacher.mean_log_probs, self.offset)

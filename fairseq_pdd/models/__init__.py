@@ -1,5 +1,5 @@
 """Prior Networks: any encoder-decoder of fairseq, read as a Dirichlet distribution."""
 
-from .prior_network import DirichletOutput, PriorNetwork
+from .prior_network import PriorNetwork
 
-__all__ = ["DirichletOutput", "PriorNetwork"]
+__all__ = ["PriorNetwork"]

@@ -1,30 +1,25 @@
 """A Prior Network is an ordinary model whose logits are read as log-concentrations (Eq. 7)."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from ..core import UncertaintyMeasures, dirichlet_measures
+from ..core import (
+    TokenMeasures,
+    UncertaintyMeasures,
+    dirichlet_measures,
+    dirichlet_token_measures,
+)
 from ..errors import UsageError
-from ..scoring import HypothesisScorer
 
 _ATTRIBUTE = "prior_network_offset"
 
 
-class DirichletOutput(NamedTuple):
-    """What a Prior Network says of each position."""
-
-    concentrations: Tensor
-    """``[B, T, K]``, float32."""
-    measures: UncertaintyMeasures
-    """Each ``[B, T]``, nats."""
-
-
 class PriorNetwork:
-    """Dirichlet reading of a fairseq encoder-decoder.
+    """A fairseq encoder-decoder read as a Dirichlet distribution.
 
-    Owns no parameter: the model's state dict, forward and prediction ``softmax(z)`` are those
+    It owns no parameter: the model's state dict, forward and prediction ``softmax(z)`` are those
     of the plain architecture (Eq. 9), so its checkpoint serves fairseq without this package,
     and an ordinary checkpoint can initialise it.
 
@@ -43,45 +38,35 @@ class PriorNetwork:
         self.offset = offset
         self.measures_offset = offset if shifted else 0.0
 
-    def dirichlet(self, net_output: Sequence[Any]) -> DirichletOutput:
-        """Read the model's output.
+    @classmethod
+    def from_checkpoint_model(
+        cls, model: BaseFairseqModel, shifted: bool = False
+    ) -> "Optional[PriorNetwork]":
+        """Wrap a model whose checkpoint is that of a Prior Network; return None for others."""
+        offset = prior_network_offset(model)
+        return None if offset is None else cls(model, offset, shifted)
 
-        Args:
-            net_output: what ``model(**sample["net_input"])`` returned; logits ``[B, T, K]`` first.
+    def logits(self, net_output: Sequence[Any]) -> Tensor:
+        """Return float32 logits ``[..., K]`` from the model's output."""
+        logits: Tensor = net_output[0]
+        return logits.float()
 
-        Returns:
-            Concentrations ``e`` (``e + δ`` where ``shifted``) and the measures of that Dirichlet.
-        """
-        logits = net_output[0].float()
-        return DirichletOutput(
-            logits.exp() + self.measures_offset, dirichlet_measures(logits, self.measures_offset)
-        )
+    def measures(self, logits: Tensor) -> UncertaintyMeasures:
+        """Compute the measures of the Dirichlet, each ``[...]``, in nats."""
+        return dirichlet_measures(logits, self.measures_offset)
 
-    def score(
-        self, sample: Dict[str, Any], hypotheses: Sequence[Sequence[Tensor]], pad: int, eos: int
-    ) -> List[List[Dict[str, Any]]]:
-        """Score given outputs teacher-forced.
-
-        Args:
-            sample: fairseq batch with ``net_input``.
-            hypotheses: for each of the B sources its outputs, token ids that end with ``eos``.
-            pad: padding symbol.
-            eos: end-of-sequence symbol.
-
-        Returns:
-            For each source and output what :meth:`HypothesisScorer.score` describes.
-        """
-        scorer = HypothesisScorer([self.model], pad, eos, dirichlet_offset=self.measures_offset)
-        return scorer.score(sample, hypotheses)
+    def token_measures(self, logits: Tensor, tokens: Tensor) -> TokenMeasures:
+        """Compute the measures, and log-probabilities of a token, ``[...]``, at each position."""
+        return dirichlet_token_measures(logits, tokens, self.measures_offset)
 
 
 def mark_prior_network(model: BaseFairseqModel, offset: float) -> None:
-    """Remember on a loaded model that its logits are log-concentrations trained with δ."""
+    """Record on a loaded model that its logits are log-concentrations trained with δ."""
     setattr(model, _ATTRIBUTE, float(offset))
 
 
 def prior_network_offset(model: BaseFairseqModel) -> Optional[float]:
-    """δ of a marked model, ``None`` for an ordinary one."""
+    """Return δ of a marked model, ``None`` for an ordinary one."""
     return getattr(model, _ATTRIBUTE, None)
 
 

@@ -1,1 +1,1 @@
-"""Records → one HTML file with tables, plots and a browser of outputs."""
+"""The report: one HTML file with tables, plots and a browser of outputs."""

@@ -1,4 +1,4 @@
-"""The section of plots; they take the page's colour of text, and its background."""
+"""The section of plots, which take the page's colours of text and background."""
 
 import html
 import re
@@ -8,27 +8,28 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ..assess import Metric, System, plots
+from ..assess import Metric, plots
 from ..assess.layout import OOD_PREFIX
-from .measures import describe
-from .runs import ERRORS, Run
+from ..assess.quality import ERROR_LABELS
+from .descriptions import describe
+from .run_errors import Run
 
-# with their captions
+# figures with their captions
 _Figures = List[Tuple[Figure, str]]
 
 
-def plots_of(systems: Sequence[System], runs: Mapping[str, Sequence[Run]], metric: Metric) -> str:
-    """Figures of each system's first run; one system is shown, and others can be chosen.
+def plots_of(runs: Mapping[str, Sequence[Run]], metric: Metric) -> str:
+    """Draw the figures of each system's first run; the page shows one system at a time.
 
     Args:
-        systems: in their order.
-        runs: by system.
-        metric: of the errors of sentences.
+        runs: runs by system.
+        metric: metric of the errors of sentences.
     """
     options, groups = [], []
-    for number, system in enumerate(tqdm(systems, "plots", unit="system", leave=False)):
-        options.append(f'<option value="{number}">{html.escape(system.name)}</option>')
-        run = runs[system.name][0]
+    systems = tqdm(runs.items(), "plots", unit="system", leave=False, disable=None)
+    for number, (name, of) in enumerate(systems):
+        options.append(f'<option value="{number}">{html.escape(name)}</option>')
+        run = of[0]
         content = "".join(
             _figure_grid(f"plot-{number}-{size}", size, figures)
             for size, figures in (
@@ -36,8 +37,8 @@ def plots_of(systems: Sequence[System], runs: Mapping[str, Sequence[Run]], metri
                 ("large", [*_roc_curves(run), *_error_figures(run, metric)]),
             )
         )
-        if len(system.runs) > 1:
-            folder = html.escape(system.runs[0].name)
+        if len(of) > 1:
+            folder = html.escape(run.summary.folder.name)
             content = f'<p class="quiet">Of the run {folder}.</p>' + content
         hidden = " hidden" if number else ""
         groups.append(f'<div data-plots="{number}"{hidden}>{content}</div>')
@@ -57,12 +58,13 @@ def _figure_grid(prefix: str, size: str, figures: _Figures) -> str:
 
 
 def _histograms(run: Run) -> _Figures:
-    """The measure of knowledge uncertainty where the system has it, or total uncertainty."""
-    measure = "rmi" if "rmi" in run.inside else "total"
+    """Draw RMI, or total uncertainty where the system has no RMI, by out-of-domain set."""
+    inside = run.summary.inside
+    measure = "rmi" if "rmi" in inside else "total"
     label = describe(measure)["label"]
     return [
         (
-            plots.histograms(run.inside[measure], {name: values}, f"{label} (nats a token)"),
+            plots.histograms(inside[measure], {name: values}, f"{label} (nats per token)"),
             f"{label} of the test set and of {name}",
         )
         for name, values in _outside(run, measure).items()
@@ -74,33 +76,34 @@ def _roc_curves(run: Run) -> _Figures:
     for measure in ("rmi", "total"):
         outside = _outside(run, measure)
         if outside:
-            curves = {name: (run.inside[measure], values) for name, values in outside.items()}
+            inside = run.summary.inside[measure]
+            curves = {name: (inside, values) for name, values in outside.items()}
             caption = f"Detection of out-of-domain input by {describe(measure)['label']}"
             made.append((plots.roc_curves(curves), caption))
     return made
 
 
 def _outside(run: Run, measure: str) -> Dict[str, np.ndarray]:
-    """A measure by out-of-domain set, as far as there is one to compare it with."""
+    """Return a measure by out-of-domain set, where both it and the test set have it."""
     return {
         name[len(OOD_PREFIX) :]: values[measure]
-        for name, values in run.outside.items()
-        if measure in values and measure in run.inside
+        for name, values in run.summary.outside.items()
+        if measure in values and measure in run.summary.inside
     }
 
 
 def _error_figures(run: Run, metric: Metric) -> _Figures:
-    curves = {describe(name)["label"]: curve for name, curve in run.rejections.items()}
+    curves = {describe(name)["label"]: curve for name, curve in run.errors.rejections.items()}
     made = [
         (
-            plots.rejection_curves(curves, ERRORS[metric]),
+            plots.rejection_curves(curves, ERROR_LABELS[metric]),
             "Error of the test set while the most uncertain outputs are replaced by perfect ones",
         )
     ]
-    if run.diagrams:
+    if run.errors.diagrams:
         made.append(
             (
-                plots.reliability(run.diagrams),
+                plots.reliability(run.errors.diagrams),
                 "Share of words that are right against the probability that the model gave them",
             )
         )
@@ -108,11 +111,11 @@ def _error_figures(run: Run, metric: Metric) -> _Figures:
 
 
 def _inline(figure: Figure, name: str, caption: str) -> str:
-    """A ``<figure>`` with the plot as SVG; ``name`` is unique in the page."""
+    """Render a ``<figure>`` with the plot as SVG; ``name`` is unique in the page."""
     svg = plots.to_svg(figure)
     # black and white are the theme's ink and paper; colours of data serve both themes
     svg = svg.replace("#000000", "currentColor").replace("#ffffff", "none")
-    # ids are unique in a figure, not among the figures of a page
+    # make ids unique in the page
     svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", svg)
     described = html.escape(caption, quote=True)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{described}" ', 1)

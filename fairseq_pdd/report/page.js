@@ -1,10 +1,10 @@
-// The browser of outputs. Whatever comes from records reaches the page as text (textContent),
-// never as markup; a set is parsed only when it is chosen.
+// The browser of outputs. All content of records reaches the page as text (textContent),
+// never as markup; a set is parsed only when it is selected.
 (() => {
 "use strict";
 
 const STEPS = 7; // shades of the ramp in the style sheet
-const PAGE = 25; // sentences a page
+const PAGE = 25; // sentences per page
 const BARS = 48;
 const EXPR = "expr."; // begins the measures of an expectation of products
 
@@ -83,8 +83,8 @@ class Outputs {
 
 // ---- state
 
-let outputs = null; // the chosen set
-let chosen = []; // sentences that pass the filters, in the order wanted
+let outputs = null; // the selected set
+let matching = []; // sentences that pass the filters, in the order wanted
 let page = 0;
 
 const system = () => manifest.systems[$$("system").value];
@@ -102,17 +102,17 @@ function choose() {
   const bounded = low > -Infinity || high < Infinity;
   const query = $$("search").value.trim().toLowerCase();
   const value = outputs.id.map((_, i) => outputs.ofSentence(key, i));
-  chosen = [];
+  matching = [];
   for (let i = 0; i < value.length; i++) {
     if (bounded && !(value[i] >= low && value[i] <= high)) continue;
     if (query && !outputs.searchable(i).includes(query)) continue;
-    chosen.push(i);
+    matching.push(i);
   }
   if (order !== "set") {
     const sign = order === "descending" ? -1 : 1;
     // a missing value comes last either way; equal ones stay in the order of the set
     const rank = (i) => (Number.isNaN(value[i]) ? Infinity : sign * value[i]);
-    chosen.sort((a, b) => (rank(a) === rank(b) ? a - b : rank(a) - rank(b)));
+    matching.sort((a, b) => (rank(a) === rank(b) ? a - b : rank(a) - rank(b)));
   }
   page = 0;
 }
@@ -199,7 +199,7 @@ function tableOfHypotheses(first, end) {
   const scroll = element("div", "narrow");
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", "measures of the hypotheses, nats a token");
+  scroll.setAttribute("aria-label", "measures of the hypotheses, nats per token");
   scroll.append(table);
   return scroll;
 }
@@ -266,13 +266,13 @@ function sentenceOf(index) {
 
 function drawPage() {
   hideValues();
-  const pages = Math.max(1, Math.ceil(chosen.length / PAGE));
-  const first = page * PAGE, some = chosen.slice(first, first + PAGE);
+  const pages = Math.max(1, Math.ceil(matching.length / PAGE));
+  const first = page * PAGE, some = matching.slice(first, first + PAGE);
   $$("sentences").replaceChildren(...some.map(sentenceOf));
-  const all = outputs.id.length, of = chosen.length === all ? "" : ` found among ${all}`;
+  const all = outputs.id.length, of = matching.length === all ? "" : ` found among ${all}`;
   const cut = outputs.total > all ? `, the first of ${outputs.total} in the file` : "";
   const text = some.length
-    ? `${first + 1}–${first + some.length} of ${chosen.length} sentences${of}${cut}`
+    ? `${first + 1}–${first + some.length} of ${matching.length} sentences${of}${cut}`
     : `No sentence of ${all} matches. Widen the range or clear the search.`;
   $$("count").textContent = $$("count-again").textContent = text;
   document.querySelectorAll(".previous").forEach((b) => { b.disabled = page === 0; });
@@ -281,7 +281,7 @@ function drawPage() {
 
 function drawLegend() {
   const top = system().top[measure()];
-  $$("legend-title").textContent = `${manifest.measures[measure()].label}, nats a token`;
+  $$("legend-title").textContent = `${manifest.measures[measure()].label}, nats per token`;
   $$("legend-steps").replaceChildren(...Array.from({ length: STEPS }, (_, step) => {
     const low = step === 0 ? "0" : String(Number(((step * top) / STEPS).toPrecision(2)));
     const item = element("li", "token", step === STEPS - 1 ? `≥ ${low}` : low);
@@ -336,7 +336,7 @@ function options(select, entries) {
   }
 }
 
-// keep what was chosen before where the new list has it
+// keep the earlier selection where the new list has it
 function refill(select, entries, wanted) {
   options(select, entries);
   const values = entries.map(([value]) => value);
@@ -361,7 +361,7 @@ function changeSet() {
 
 function changeMeasure() {
   $$("measure-help").textContent = manifest.measures[measure()].help;
-  // a range of one measure says nothing of another
+  // a range of one measure is meaningless for another
   $$("from").value = $$("to").value = "";
   drawLegend();
   drawChoice();

@@ -1,4 +1,4 @@
-"""Style, script, data and sections → the one file that is the page."""
+"""Rendering of the page: style, script, data and sections in one file."""
 
 import base64
 import hashlib
@@ -8,22 +8,22 @@ from importlib import resources
 from string import Template
 from typing import Any, Mapping
 
-from .. import __version__
+from ..version import __version__
 
 
 def render_page(
     title: str, facts: str, sections: str, manifest: Any, data: Mapping[str, Any]
 ) -> str:
-    """Fill the page.
+    """Fill the template.
 
     Args:
-        title: of the page.
-        facts: a line of text below it.
-        sections: markup of tables and plots, safe as it stands.
-        manifest: what the script reads first.
-        data: by element id what it reads when a set is chosen.
+        title: title of the page.
+        facts: a line of text below the title.
+        sections: markup of tables and plots, already escaped.
+        manifest: data that the script reads first.
+        data: data by element id, which the script reads when a set is selected.
     """
-    # A browser takes line ends in the script as this does, so that the hash holds.
+    # the hash is of the script as a browser sees it, line ends included
     script = "\n" + _package_file("page.js").strip() + "\n"
     return Template(_package_file("page.html")).substitute(
         title=html.escape(title),
@@ -40,9 +40,9 @@ def render_page(
 
 
 def _json_element(name: str, value: Any) -> str:
-    """Data that no browser runs and nothing in it can end."""
+    """Render data as an element that no browser runs and whose content cannot end it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # half of a surrogate pair, which UTF-8 has not, becomes JSON's escape of it
+    # UTF-8 cannot hold half of a surrogate pair: write JSON's escape of it
     text = text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode("utf-8")
     return f'<script type="application/json" id="{name}">{text}</script>'
 

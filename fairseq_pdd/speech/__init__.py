@@ -1,1 +1,1 @@
-"""What is particular to speech: audio and features on disk, fairseq's own speech examples."""
+"""Speech data: audio and features on disk, and fairseq's ``examples/speech_recognition``."""

@@ -1,30 +1,29 @@
-"""Audio of the ``speech_recognition`` example, read with what reads audio today."""
+"""Audio of the ``speech_recognition`` example, read with soundfile.
+
+Importing this module imports the example.
+"""
 
 from typing import Any, Dict, List
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, FairseqDataset
+from fairseq.data import BaseWrapperDataset
 
 from .examples import import_speech_recognition
 
 SAMPLE_RATE = 16000
-"""Rate in Hz that the example's features take for granted."""
+"""Sample rate in Hz that the example's features assume."""
+
+# Here and not in DecodedAudio: a process that unpickles the data set needs the example, too.
+_example = import_speech_recognition()
 
 
 class DecodedAudio(BaseWrapperDataset):
-    """The example's data set with another reader of audio files.
+    """The example's data set ``AsrDataset`` with another reader of audio files.
 
-    Its own is ``torchaudio.load_wav``, which torchaudio no longer has. Features are those of
-    the example: log-mel energies of the 16-bit samples, each utterance normalised.
-
-    Args:
-        dataset: ``AsrDataset`` of the example.
+    The example reads with ``torchaudio.load_wav``, which torchaudio removed. Features are those
+    of the example: log-mel energies of the 16-bit samples, normalised for each utterance.
     """
-
-    def __init__(self, dataset: FairseqDataset) -> None:
-        super().__init__(dataset)
-        self._normalise = import_speech_recognition().data.data_utils.apply_mv_norm
 
     @property
     def ids(self) -> List[str]:
@@ -34,11 +33,11 @@ class DecodedAudio(BaseWrapperDataset):
 
     @property
     def sizes(self) -> np.ndarray:
-        """Numbers of frames."""
+        """Number of frames of each utterance."""
         return np.asarray(self.dataset.frame_sizes)
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
-        """Features ``[T, D]`` and target of an utterance, in the form that the example collates."""
+        """Return features ``[T, D]`` and target of an utterance, as the example collates them."""
         import soundfile
         from torchaudio.compliance import kaldi
 
@@ -49,4 +48,5 @@ class DecodedAudio(BaseWrapperDataset):
             frame_length=self.dataset.frame_length,
             frame_shift=self.dataset.frame_shift,
         )
-        return {"id": index, "data": [self._normalise(frames), self.dataset.tgt[index]]}
+        features = _example.data.data_utils.apply_mv_norm(frames)
+        return {"id": index, "data": [features, self.dataset.tgt[index]]}

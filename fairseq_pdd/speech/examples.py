@@ -1,26 +1,50 @@
-"""fairseq's ``examples/speech_recognition``, imported from where fairseq itself is installed."""
+"""fairseq's ``examples/speech_recognition``, imported from the folder of the installed fairseq.
+
+Only speech recognition needs the example, so it is imported on demand.
+"""
 
 import importlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Iterable
 
 import fairseq
 
 from ..errors import UsageError
 
 _NAME = "examples.speech_recognition"
+# parts of the names of the example's tasks, ours included, and of its models
+_REGISTERED = ("speech_recognition", "vggtransformer", "w2l_conv_glu_enc")
+
+
+def import_if_named(words: Iterable[str]) -> bool:
+    """Import the example if a word contains the name of one of its tasks or models.
+
+    Args:
+        words: arguments of a command, or names in a checkpoint's configuration.
+
+    Returns:
+        Whether the words name the example.
+
+    Raises:
+        UsageError: they do, and the example cannot be imported.
+    """
+    named = any(name in word for word in words for name in _REGISTERED)
+    if named:
+        import_speech_recognition()
+    return named
 
 
 def import_speech_recognition() -> ModuleType:
-    """Register the models, criterions and task of that example, once a process.
+    """Import the example, which registers its models, criterions and task with fairseq.
 
-    Its modules import one another as ``examples.speech_recognition…``, a name that only a
-    checkout of fairseq as the current folder would give them. Here the installed folder gives it.
+    The modules of the example import one another as ``examples.speech_recognition…``. That name
+    is importable from a checkout of fairseq only, so it is defined here.
 
     Raises:
-        UsageError: this fairseq has no examples, or they do not work here.
+        UsageError: this fairseq has no such example, or the example cannot be imported.
     """
     if _NAME in sys.modules:
         return sys.modules[_NAME]
@@ -32,23 +56,23 @@ def import_speech_recognition() -> ModuleType:
     )
     if folder is None:
         raise UsageError(
-            f"fairseq in {package} has no examples/speech_recognition, which holds "
-            "vggtransformer: install a fairseq that has (pip install fairseq-fixed), or use "
+            f"fairseq in {package} has no examples/speech_recognition, which defines "
+            "vggtransformer: install a fairseq with examples (pip install fairseq-fixed), or use "
             "--task distill_speech_to_text"
         )
     try:
         return _import_from(folder)
-    except Exception as error:  # of other people's code, anything
+    except Exception as error:  # depends on what else is installed
         raise UsageError(
             f"{folder / 'speech_recognition'} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
 
 def _import_from(folder: Path) -> ModuleType:
-    """Import the example with ``examples`` meaning this folder.
+    """Import the example with ``folder`` as the package ``examples``.
 
-    Not by ``sys.path``: fairseq's folder has modules called ``logging`` and ``tokenizer``. Whatever
-    else is called ``examples`` stays importable.
+    The parent folder is not added to ``sys.path``, since it has modules called ``logging`` and
+    ``tokenizer``. Other packages called ``examples`` stay importable.
     """
     module = sys.modules.get("examples")
     if module is None:

@@ -1,4 +1,4 @@
-"""A look at every input of a manifest before hours are spent: headers only, seconds an hour."""
+"""Check of every input that a manifest lists, before training starts; reads headers only."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..errors import UsageError
 
 AUDIO_BINS = 80
-"""Mel bins that fairseq computes from audio; no option changes it."""
+"""Number of mel bins that fairseq computes from audio; no option changes it."""
 
 
 class Utterance(NamedTuple):
@@ -23,20 +23,20 @@ class Utterance(NamedTuple):
 
     name: str
     path: str
-    """A file, or ``zip:offset:length`` as fairseq writes it."""
+    """A file, or ``zip:offset:length`` as in fairseq's manifests."""
     transcript: Optional[str]
-    """``None`` where it does not matter."""
+    """Transcript; ``None`` to skip its check."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the model is made for.
+    """Properties that inputs must have to fit the model.
 
     Args:
-        dimension: numbers in a frame; ``None`` for models that take the waveform.
-        sample_rate: of audio, in Hz; ``None`` if fairseq resamples.
-        through_sox: whether audio is read by fairseq's S2T, which wants a part of torchaudio
-            that newer ones do not have.
+        dimension: number of features per frame; ``None`` for models that take the waveform.
+        sample_rate: sample rate of audio in Hz; ``None`` if fairseq resamples.
+        through_sox: whether fairseq's S2T reads the audio, which needs a part of torchaudio that
+            newer versions do not have.
     """
 
     dimension: Optional[int]
@@ -45,15 +45,16 @@ class Expected:
 
 
 def check_inputs(utterances: Iterable[Utterance], manifest: str, expected: Expected) -> None:
-    """Look at every utterance's header and transcript.
+    """Check the header and the transcript of every utterance.
 
     Args:
         utterances: entries of the manifest.
-        manifest: its path, for messages.
-        expected: what they should be.
+        manifest: path of the manifest, for messages.
+        expected: properties that the inputs must have.
 
     Raises:
-        UsageError: one is missing, unreadable, of another kind than expected or says nothing.
+        UsageError: an input is missing or unreadable, differs from what is expected, or has an
+            empty transcript.
     """
     listed = list(utterances)
     name = os.path.basename(manifest)
@@ -66,7 +67,7 @@ def check_inputs(utterances: Iterable[Utterance], manifest: str, expected: Expec
 
 def _problem(utterance: Utterance, files: "_Files", expected: Expected) -> Optional[str]:
     if utterance.transcript is not None and not utterance.transcript.strip():
-        return "its transcript is empty; leave it out of the manifest"
+        return "its transcript is empty; remove it from the manifest"
     path = utterance.path
     try:
         part = files.open(path)
@@ -74,11 +75,11 @@ def _problem(utterance: Utterance, files: "_Files", expected: Expected) -> Optio
             return _features_problem(path, part, expected.dimension)
         return _audio_problem(path, part, expected)
     except FileNotFoundError:
-        return f"{path} does not exist; mend the manifest, or audio_root in its config yaml"
-    # whatever readers of files say of what they cannot read
+        return f"{path} does not exist; fix the manifest, or audio_root in its config yaml"
+    # NumPy and soundfile raise these for files that they cannot read
     except (OSError, ValueError, AssertionError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        return f"{path} cannot be read: {reason}; make it anew or leave it out of the manifest"
+        return f"{path} cannot be read: {reason}; create it again or remove it from the manifest"
 
 
 def _features_problem(path: str, part: "_Part", dimension: Optional[int]) -> Optional[str]:
@@ -90,16 +91,16 @@ def _features_problem(path: str, part: "_Part", dimension: Optional[int]) -> Opt
     if len(shape) != 2 or shape[1] != dimension:
         return (
             f"{path} holds features of shape {list(shape)}, the model takes frames of "
-            f"{dimension}: compute features as for the teachers, or mend input_feat_per_channel "
+            f"{dimension}: compute features as for the teachers, or fix input_feat_per_channel "
             "in the config yaml"
         )
     if shape[0] == 0:
-        return f"{path} holds no frame; leave it out of the manifest"
+        return f"{path} holds no frame; remove it from the manifest"
     return None
 
 
 def _npy_header(part: "_Part") -> Tuple[Tuple[int, ...], int]:
-    """Shape, and size in bytes, of a .npy file."""
+    """Return the shape and the size in bytes of a .npy file."""
     version = np.lib.format.read_magic(part)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -116,21 +117,21 @@ def _audio_problem(path: str, part: "_Part", expected: Expected) -> Optional[str
 
     info = soundfile.info(part)
     if info.frames == 0:
-        return f"{path} holds no sound; leave it out of the manifest"
+        return f"{path} holds no sound; remove it from the manifest"
     if expected.sample_rate not in (None, info.samplerate):
         return (
-            f"{path} has a sample rate of {info.samplerate:,} Hz and not of "
-            f"{expected.sample_rate:,}: resample it, as fairseq does not"
+            f"{path} has a sample rate of {info.samplerate:,} Hz instead of "
+            f"{expected.sample_rate:,}: resample it, since fairseq does not"
         )
     if expected.dimension not in (None, AUDIO_BINS):
         return (
-            f"{path} is audio, of which fairseq computes {AUDIO_BINS} features, and the model "
-            f"takes frames of {expected.dimension}: store features instead"
+            f"{path} is audio, from which fairseq computes {AUDIO_BINS} features per frame, but "
+            f"the model takes {expected.dimension}: store features (.npy) instead"
         )
     if expected.through_sox and not _has_sox():
         return (
-            f"{path} is audio, which fairseq's S2T reads with torchaudio.sox_effects, and "
-            "torchaudio 2.9 and later have none: store features (.npy) instead, or install "
+            f"{path} is audio, which fairseq's S2T reads with torchaudio.sox_effects, but "
+            "torchaudio 2.9 and later do not have it: store features (.npy) instead, or install "
             "fairseq_pdd with an older torchaudio"
         )
     return None
@@ -142,7 +143,7 @@ def _has_sox() -> bool:
 
 
 class _Files:
-    """Opens utterances; of those in one archive the file is opened once."""
+    """Open files of utterances; an archive stays open while its utterances follow one another."""
 
     def __init__(self) -> None:
         self._path = ""
@@ -175,7 +176,7 @@ class _Files:
 
 
 class _Part(io.RawIOBase):
-    """A stretch of a file as a file of its own, of which only what is read is touched."""
+    """A range of a file, as a file of its own; reads no more than is asked for."""
 
     def __init__(self, file: IO[bytes], offset: int, length: int) -> None:
         self._file, self._offset, self.length = file, offset, length

@@ -1,21 +1,21 @@
-"""What a distillation task asks of its data, whatever kind they are of."""
+"""Base of mixins that extend a task of fairseq."""
 
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-if TYPE_CHECKING:  # what lies below; at run time it is mixed into a task
+if TYPE_CHECKING:  # at run time it is mixed into a task
     from fairseq.tasks import FairseqTask as _Task
 else:
     _Task = object
 
 
 class DataSource(_Task):
-    """Stands between :class:`DistillationTaskMixin` and the class of fairseq."""
+    """Base of the mixins before the class of fairseq; data of its kind is checked here."""
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:
-        """Raise :class:`UsageError` if the folder is not what the task reads.
+        """Raise :class:`UsageError` if the data folder is not one that the task can read.
 
-        Called before anything is loaded; of data of an unknown kind nothing is required.
+        It is called before anything is loaded. This base class accepts any folder.
         """

@@ -1,32 +1,77 @@
-"""From hypotheses of fairseq-generate and fairseq-interactive to records with text."""
+"""Records of hypotheses with text, for fairseq-generate and fairseq-interactive."""
 
 import logging
 from collections import deque
 from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Union
 
 from fairseq.data import Dictionary, FairseqDataset
-from fairseq.data.data_utils import post_process
 from torch import Tensor
 
-from ..scoring import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
+from ..records import JsonLinesWriter, StdoutWriter, StreamWriter, make_record
 
 logger = logging.getLogger(__name__)
 
 
-class UncertaintyOutput:
-    """Writes the hypotheses of a run, and closes the file with the last sentence.
+class TextDecoders:
+    """Conversion of tokens to the text that fairseq prints.
 
-    fairseq-generate tells a task of every batch but not of the end, hence ``expected``.
+    Args:
+        post_process: fairseq's ``--post-process``.
+    """
+
+    def __init__(self, post_process: Optional[str]) -> None:
+        self.post_process = post_process
+        self.tokenizer: Any = None
+        """fairseq's tokenizer, once the command has built it."""
+        self.bpe: Any = None
+        """fairseq's BPE, once the command has built it."""
+
+    def text(
+        self,
+        dictionary: Dictionary,
+        tokens: Sequence[int],
+        ignored: Iterable[int] = (),
+        escape_unknown: bool = False,
+    ) -> str:
+        """Return the detokenised text of tokens, without the ignored ones."""
+        text: str = dictionary.string(
+            tokens, self.post_process, escape_unknown, extra_symbols_to_ignore=ignored
+        )
+        for decoder in (self.bpe, self.tokenizer):
+            if decoder is not None:
+                text = decoder.decode(text)
+        return text
+
+
+class RecordOutput:
+    """Output of a run. This base class writes nothing, as is right for training."""
+
+    nbest: Optional[int] = None
+    """Number of hypotheses of a sentence that are written, and scored; None for all."""
+
+    def begin_batches(self, dataset: FairseqDataset, iterator: Any) -> None:
+        """Prepare for the batches of an iterator."""
+
+    def write(
+        self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
+    ) -> None:
+        """Write the scored hypotheses of one batch."""
+
+
+class UncertaintyOutput(RecordOutput):
+    """Output of fairseq-generate, which closes the file after the last sentence.
+
+    fairseq-generate calls a task for every batch but not at the end, hence ``expected``.
 
     Args:
         path: file for the records, ``None`` for standard output.
         silent: write nothing (``--quiet`` without a file).
-        expected: number of sentences that the run will translate, ``None`` if nobody knows.
+        expected: number of sentences of the run, ``None`` if it is not known.
+        nbest: number of hypotheses of a sentence that fairseq prints.
         source_dictionary: dictionary of the source; ``None`` where the source is no text.
         target_dictionary: dictionary of the target.
         utterances: names of the sentences by number; ``None`` where they have none.
-        post_process: fairseq's ``--post-process``.
-        decoders: filled by the task with fairseq's ``tokenizer`` and ``bpe``.
+        decoders: conversion of tokens to text.
     """
 
     def __init__(
@@ -34,16 +79,15 @@ class UncertaintyOutput:
         path: Optional[str],
         silent: bool,
         expected: Optional[int],
+        nbest: int,
         source_dictionary: Optional[Dictionary],
         target_dictionary: Dictionary,
         utterances: Optional[Sequence[str]],
-        post_process: Optional[str],
-        decoders: Dict[str, Any],
+        decoders: TextDecoders,
     ) -> None:
-        self.path, self.remaining = path, expected
-        self.source_dictionary, self.target_dictionary = source_dictionary, target_dictionary
-        self.utterances = utterances
-        self.post_process, self.decoders = post_process, decoders
+        self.path, self.nbest, self._remaining = path, nbest, expected
+        self._source_dictionary, self._target_dictionary = source_dictionary, target_dictionary
+        self._utterances, self._decoders = utterances, decoders
         self._writer: Optional[Union[JsonLinesWriter, StreamWriter, StdoutWriter]] = None
         if silent:
             return
@@ -55,42 +99,39 @@ class UncertaintyOutput:
     def write(
         self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
     ) -> None:
-        """Write the scored hypotheses of one batch."""
+        """Write the scored hypotheses of one batch, and close the file after the last one."""
         if self._writer is None:
             return
-        # what fairseq-generate strips from its own lines
-        strip = getattr(generator, "symbols_to_strip_from_output", None) or {generator.eos}
+        # symbols that fairseq-generate strips from its own lines
+        ignored = getattr(generator, "symbols_to_strip_from_output", None) or {generator.eos}
         sources = sample["net_input"].get("src_tokens")
         targets = sample.get("target")
+        dictionary = self._target_dictionary
         for i, (sample_id, hypos) in enumerate(zip(sample["id"].tolist(), hypotheses)):
             source = reference = None
-            if self.source_dictionary is not None and sources is not None:
-                dictionary, tokens = self.source_dictionary, sources[i].tolist()
-                source = self._text(dictionary, tokens, _symbols(dictionary, tokens))
+            if self._source_dictionary is not None and sources is not None:
+                source = self._text(self._source_dictionary, sources[i])
             if targets is not None:
-                dictionary, tokens = self.target_dictionary, targets[i].tolist()
-                symbols = _symbols(dictionary, tokens, dictionary.unk_string(escape=True))
-                reference = self._text(dictionary, tokens, symbols, strip)
-            utterance = None if self.utterances is None else self.utterances[sample_id]
+                reference = self._text(dictionary, targets[i], ignored, escape_unknown=True)
+            utterance = None if self._utterances is None else self._utterances[sample_id]
             for rank, hypo in enumerate(hypos):
-                dictionary, tokens = self.target_dictionary, hypo["tokens"].tolist()
-                symbols = _symbols(dictionary, tokens)
+                tokens = hypo["tokens"].tolist()
                 self._writer.write(
                     make_record(
                         sample_id=sample_id,
                         rank=rank,
                         source=source,
                         reference=reference,
-                        hypothesis=self._text(dictionary, tokens, symbols, strip),
-                        tokens=symbols,
+                        hypothesis=self._decoders.text(dictionary, tokens, ignored),
+                        tokens=[dictionary[token] for token in tokens],
                         scores=hypo["uncertainty"],
                         utterance=utterance,
                     )
                 )
-        if self.remaining is None:
+        if self._remaining is None:
             return
-        self.remaining -= len(hypotheses)
-        if self.remaining <= 0:
+        self._remaining -= len(hypotheses)
+        if self._remaining <= 0:
             self._writer.close()
             if self.path is not None:
                 logger.info("uncertainty of every hypothesis is in %s (nats)", self.path)
@@ -99,50 +140,41 @@ class UncertaintyOutput:
     def _text(
         self,
         dictionary: Dictionary,
-        tokens: List[int],
-        symbols: List[str],
-        strip: Iterable[int] = (),
+        padded: Tensor,
+        ignored: Iterable[int] = (),
+        escape_unknown: bool = False,
     ) -> str:
-        """What ``dictionary.string`` gives, which asks of each token whether it is a tensor."""
-        left_out = {dictionary.bos(), dictionary.eos(), dictionary.pad(), *strip}
-        kept = (symbol for symbol, token in zip(symbols, tokens) if token not in left_out)
-        text: str = post_process(" ".join(kept), self.post_process)
-        for name in ("bpe", "tokenizer"):
-            if self.decoders.get(name) is not None:
-                text = self.decoders[name].decode(text)
-        return text
+        tokens = [token for token in padded.tolist() if token != dictionary.pad()]
+        return self._decoders.text(dictionary, tokens, ignored, escape_unknown)
 
 
-def _symbols(
-    dictionary: Dictionary, tokens: Iterable[int], unknown: Optional[str] = None
-) -> List[str]:
-    """Symbols of ``tokens``, with ``unknown`` in place of that of unknown ones."""
-    symbols = [dictionary[token] for token in tokens]
-    if unknown is None:
-        return symbols
-    return [unknown if symbol == dictionary.unk_word else symbol for symbol in symbols]
+class InteractiveOutput(RecordOutput):
+    """Output of fairseq-interactive, whose batches have no sentence numbers.
 
+    Args:
+        output: output for numbered batches.
+    """
 
-class LineNumbers:
-    """Numbers of the sentences of fairseq-interactive, whose batches come without them."""
-
-    def __init__(self) -> None:
+    def __init__(self, output: UncertaintyOutput) -> None:
+        self._output, self.nbest = output, output.nbest
         self._first = self._next = 0
-        self._batches: Deque[Tensor] = deque()
+        self._ids: Deque[Tensor] = deque()
 
     def read(self, lines: int) -> None:
-        """Count a buffer of lines that was read; its batches follow."""
+        """Count the lines of a buffer that was read; its batches follow."""
         self._first = self._next
         self._next += lines
 
-    def announce(self, dataset: FairseqDataset, batches: Sequence[Sequence[int]]) -> None:
-        """Take note of the batches that the task will get next."""
-        self._batches.clear()
-        for batch in batches:
-            # collated as the task will see it: sorted by length
+    def begin_batches(self, dataset: FairseqDataset, iterator: Any) -> None:
+        """Record the sentence numbers of the batches that follow."""
+        self._ids.clear()
+        for batch in iterator.frozen_batches:
+            # the collater sorts the sentences of a batch by length
             ids = dataset.collater([dataset[i] for i in batch])["id"]
-            self._batches.append(ids + self._first)
+            self._ids.append(ids + self._first)
 
-    def of_next_batch(self) -> Tensor:
-        """Numbers of the sentences of the next batch, ``[B]``."""
-        return self._batches.popleft()
+    def write(
+        self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
+    ) -> None:
+        """Write the scored hypotheses of the next batch."""
+        self._output.write({**sample, "id": self._ids.popleft()}, hypotheses, generator)

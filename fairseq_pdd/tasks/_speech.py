@@ -18,7 +18,7 @@ from ._data_source import DataSource
 
 @dataclass
 class SpeechConfig(FairseqDataclass):
-    """Options of fairseq's speech tasks, which have none of their own in a dataclass."""
+    """Options of fairseq's speech tasks, which fairseq itself does not keep in a dataclass."""
 
     data: Optional[str] = field(default=None, metadata={"help": "folder of the manifests"})
     max_source_positions: int = field(
@@ -27,16 +27,16 @@ class SpeechConfig(FairseqDataclass):
     max_target_positions: int = field(
         default=1024, metadata={"help": "max number of tokens of a transcript"}
     )
-    # read from elsewhere in fairseq's configuration
+    # interpolated from other sections of fairseq's configuration
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
 
 
 class Speech(DataSource):
-    """What speech tasks have in common, mixed in before fairseq's task.
+    """Common part of the speech tasks, mixed in before fairseq's task.
 
-    fairseq's are tasks of its argparse days. Here they take a configuration like the others, so
-    that the distillation can read, and clear, options wherever fairseq keeps them.
+    fairseq's speech tasks are legacy tasks with argparse options. Here they take a configuration
+    like all others, so that distillation finds its options in the same place.
     """
 
     @classmethod
@@ -51,16 +51,16 @@ class Speech(DataSource):
 
     @property
     def expected(self) -> Expected:
-        """What the inputs of this task's data should be."""
+        """Properties that inputs of this task must have."""
         raise NotImplementedError
 
     @property
     def feature_dim(self) -> Optional[int]:
-        """Numbers in a frame of the source, ``None`` for a waveform."""
+        """Number of features per frame of the source, ``None`` for a waveform."""
         return self.expected.dimension
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
-        """Build the criterion; a task of that age does not ask whether a checkpoint is read."""
+        """Build the criterion; fairseq's legacy tasks do not take ``from_checkpoint``."""
         self._trains = True
         return super().build_criterion(cfg)
 
@@ -69,8 +69,8 @@ class Speech(DataSource):
         model = super().build_model(cfg, from_checkpoint)
         if not isinstance(model, FairseqEncoderDecoderModel):
             raise UsageError(
-                f"{type(model).__name__} is no encoder-decoder, whose tokens have distributions "
-                "to distil: choose another --arch, such as s2t_transformer_s or vggtransformer_1"
+                f"{type(model).__name__} is no encoder-decoder, so it does not predict each "
+                "target token: choose another --arch, such as s2t_transformer_s or vggtransformer_1"
             )
         return model
 
@@ -81,6 +81,6 @@ class Speech(DataSource):
         paths: Iterable[str],
         transcripts: Iterable[Optional[str]],
     ) -> None:
-        if not self._trains:  # nothing is learnt from an utterance without a transcript
+        if not self._trains:  # only training needs transcripts
             transcripts = repeat(None)
         check_inputs(map(Utterance, names, paths, transcripts), manifest, self.expected)

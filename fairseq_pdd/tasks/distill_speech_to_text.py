@@ -11,8 +11,8 @@ from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import DictConfig
 
 from ..errors import UsageError
+from ..speech.augmentation import manifest_datasets
 from ..speech.inputs import Expected
-from ..speech.tables import parts
 from ._distillation import DistillationConfig, DistillationTaskMixin
 from ._speech import Speech, SpeechConfig
 
@@ -31,14 +31,14 @@ class ManifestTable(Speech):
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:
-        """Raise :class:`UsageError` if the config yaml or the vocabulary cannot be read, or the
-        data is of a kind that is not served.
+        """Raise :class:`UsageError` if the config yaml or the vocabulary cannot be read, or if
+        the configuration asks for language tags.
         """
         path = Path(cfg.data or "") / cfg.config_yaml
         try:
             data = S2TDataConfig(path)
             vocabulary = path.parent / data.vocab_filename
-        except Exception as error:  # whatever fairseq and yaml say of it
+        except Exception as error:  # fairseq and yaml raise many types
             raise UsageError(
                 f"{path} cannot be read: {error}; give the folder of the manifests and, with "
                 "--config-yaml, the configuration in it"
@@ -48,18 +48,21 @@ class ManifestTable(Speech):
                 f"vocabulary {vocabulary} does not exist: see vocab_filename in {path}"
             )
         if data.prepend_tgt_lang_tag or data.prepend_bos_and_append_tgt_lang_tag:
-            raise UsageError(f"{path} wants a language tag in the target, which is not supported")
+            raise UsageError(
+                f"{path} asks for language tags in the target, which are not supported: remove "
+                "prepend_tgt_lang_tag and prepend_bos_and_append_tgt_lang_tag"
+            )
         for subset in str(cfg.train_subset).split(","):
             if not subset.startswith("train"):
                 raise UsageError(
                     f"--train-subset {cfg.train_subset}: fairseq augments and shuffles only "
-                    f"subsets that are called train…, so '{subset}' would be trained on as if "
-                    "for evaluation; rename its manifest"
+                    f"subsets whose name starts with 'train', so not '{subset}': rename its "
+                    "manifest"
                 )
 
     @property
     def expected(self) -> Expected:
-        """Features as the config yaml describes them, or waveforms."""
+        """Features that the config yaml describes, or waveforms."""
         data = self.data_cfg
         waveform = data.use_audio_input
         return Expected(
@@ -79,11 +82,11 @@ class ManifestTable(Speech):
             ) from error
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"subset '{split}' of {self.cfg.data}: {error}") from error
-        for part in parts(self.dataset(split)):
+        for part in manifest_datasets(self.dataset(split)):
             manifest = os.path.join(self.cfg.data, f"{part.split}.tsv")
             self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts)
 
 
 @register_task("distill_speech_to_text", dataclass=DistillSpeechToTextConfig)
 class DistillSpeechToTextTask(DistillationTaskMixin, ManifestTable, SpeechToTextTask):
-    """Speech recognition or translation with a teacher and with uncertainty of hypotheses."""
+    """Speech recognition or translation with a teacher and with the uncertainty of hypotheses."""

@@ -1,14 +1,9 @@
-"""What gives the distillation target, the statistics of an ensemble, for a batch."""
+"""Teachers: sources of an ensemble's statistics for a batch, computed online or cached."""
 
-from typing import Union
-
-from ..core import EnsembleStatistics
 from .cache import CachedStatistics, CachedTeacher
 from .checkpoints import load_members
 from .ensemble import EnsembleTeacher
-
-Teacher = Union[EnsembleTeacher, CachedTeacher]
-TeacherStatistics = Union[EnsembleStatistics, CachedStatistics]
+from .protocol import Teacher, TeacherStatistics
 
 __all__ = [
     "CachedStatistics",

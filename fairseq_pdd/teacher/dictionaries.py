@@ -1,4 +1,4 @@
-"""Where the data of a task keeps its dictionaries."""
+"""Paths of the dictionary files in a task's data folder."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ from fairseq.data.audio.data_cfg import S2TDataConfig
 
 
 def dictionary_files(cfg: Any, data: str) -> Dict[str, str]:
-    """Dictionary files by side, ``source`` and ``target``, whether or not they exist.
+    """Return the dictionary files by side, ``source`` and ``target``; they may not exist.
 
     Args:
-        cfg: configuration of a translation or speech task, such as a checkpoint has it.
-        data: its data folder.
+        cfg: configuration of a translation or speech task, as in a checkpoint.
+        data: the task's data folder.
 
     Raises:
-        Exception: what fairseq raises for a config yaml that cannot be read.
+        Exception: fairseq's own, for a config yaml that cannot be read.
     """
     if getattr(cfg, "config_yaml", None):  # speech_to_text
         vocabulary = S2TDataConfig(Path(data) / cfg.config_yaml).vocab_filename
@@ -24,7 +24,7 @@ def dictionary_files(cfg: Any, data: str) -> Dict[str, str]:
     if not hasattr(cfg, "source_lang"):  # the speech_recognition of fairseq's examples
         return {"target": os.path.join(data, "dict.txt")}
     languages = cfg.source_lang, cfg.target_lang
-    if None in languages:  # left to fairseq in training, too
+    if None in languages:  # fairseq infers them in training, too
         languages = data_utils.infer_language_pair(data)
     return {
         side: os.path.join(data, f"dict.{language}.txt")

@@ -1,4 +1,4 @@
-"""The online teacher: an ensemble that is run on every batch."""
+"""The online teacher: an ensemble that runs on every batch."""
 
 import inspect
 from contextlib import contextmanager, nullcontext
@@ -15,23 +15,23 @@ from ..core import EnsembleStatistics
 from .checkpoints import load_members, read_weights, require_files
 from .memory import require_memory, statistics_bytes, weights_of
 
-# Of a Transformer's forward: attention weights of no layer, and no layer's output but the last.
-# Attention whose weights nobody asks for takes PyTorch's fused path.
-_NOTHING_EXTRA = {"alignment_layer": -1, "return_all_hiddens": False}
+# Arguments of a Transformer's forward that turn off unneeded outputs: attention weights, and the
+# outputs of all layers but the last. Attention without weights takes PyTorch's fused path.
+_MINIMAL_OUTPUT = {"alignment_layer": -1, "return_all_hiddens": False}
 
 
 class EnsembleTeacher:
-    """Members of an ensemble, frozen, behind one call.
+    """The frozen members of an ensemble, as a :class:`~fairseq_pdd.teacher.Teacher`.
 
-    The members stand in a plain list: they are no part of the student, of the criterion or of
-    any checkpoint.
+    The members are kept in a plain list, so that they are no part of the student, of the
+    criterion or of any checkpoint.
 
     Args:
-        members: models that share their dictionaries; architectures may differ. They are taken
-            over: cast, and optimised for inference as fairseq-generate does it.
+        members: models that share their dictionaries; architectures may differ. The models are
+            changed in place: cast, and optimised for inference as fairseq-generate does it.
         dtype: floating type of the members' weights and activations.
-        offload: leave the members where they are, in host memory, and bring them one at a time
-            to the device of the batch; else they move there once.
+        offload: keep the members in host memory and copy one at a time to the device of the
+            batch; otherwise they move to that device once.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class EnsembleTeacher:
         self.offload = offload
         self.members = [member.to(dtype).requires_grad_(False) for member in members]
         for member in self.members:
-            member.make_generation_fast_(need_attn=False)  # also, for good, evaluation mode
+            # also switches to evaluation mode, and blocks a switch back
+            member.make_generation_fast_(need_attn=False)
 
     @classmethod
     def load(
@@ -53,50 +54,52 @@ class EnsembleTeacher:
         offload: bool = False,
         max_tokens: Optional[int] = None,
     ) -> "EnsembleTeacher":
-        """Load the ensemble that a student learns from, and log before what it will take.
+        """Log the memory that an ensemble needs, then load it.
 
         Args:
             paths: checkpoint files of ``fairseq-train``.
             task: the student's task, whose dictionaries the members must share.
             dtype: floating type of the members' weights and activations.
-            device: where the student is, and the statistics will be.
+            device: device of the student and of the statistics.
             offload: keep the members in host memory.
-            max_tokens: target tokens of a batch, ``None`` if not known.
+            max_tokens: target tokens of a batch, ``None`` if unknown.
 
         Raises:
-            UsageError: it cannot fit, or one of the checkpoints cannot be loaded or does not
-                fit the student's data.
+            UsageError: the memory is too small, or a checkpoint cannot be loaded or does not fit
+                the student's data.
         """
         require_files(paths)
         weights = [weights_of(read_weights(path), dtype) for path in paths]
         statistics = statistics_bytes(max_tokens or 0, len(task.target_dictionary))
         require_memory(weights, statistics, dtype, device, offload)
-        home = torch.device("cpu") if offload else device
-        return cls(load_members(paths, task, dtype, home), dtype, offload)
+        members_device = torch.device("cpu") if offload else device
+        return cls(load_members(paths, task, dtype, members_device), dtype, offload)
 
     def __len__(self) -> int:
         return len(self.members)
 
+    def check(self, subset: str, dataset: Any) -> None:
+        """Accept any data set, since the members run on each batch."""
+
     @torch.no_grad()
     def statistics(self, sample: Dict[str, Any], mask: Tensor) -> EnsembleStatistics:
-        """Statistics of the members' predictions, teacher-forced on the batch's target.
+        """Compute the statistics of a batch, teacher-forced on its target.
 
-        Beside the weights this takes the memory of :data:`STATISTICS_TENSORS` tensors ``[N, K]``
-        and of one member's activations, however many members there are.
+        Beside the weights this needs memory for :data:`STATISTICS_TENSORS` tensors ``[N, K]``
+        and for one member's activations, however many members there are.
 
         Args:
-            sample: fairseq batch; its ``net_input`` is what the student gets.
-            mask: positions that count, booleans ``[B, T]``.
+            sample: fairseq batch; its ``net_input`` is also the student's.
+            mask: target positions to include, booleans ``[B, T]``; N of them are true.
 
         Returns:
-            Statistics over the positions that count, ``[N, K]`` and ``[N]``, float32, on the
-            device of the batch.
+            Statistics ``[N, K]`` and ``[N]``, float32, on the device of the batch.
         """
         net_input = utils.apply_to_sample(
             lambda t: t.to(self.dtype) if t.is_floating_point() else t, sample["net_input"]
         )
         statistics = EnsembleStatistics()
-        # an autocast of the student's would override the precision chosen for the teacher
+        # the student's autocast would override the teacher's own dtype
         with torch.autocast(mask.device.type, enabled=False):
             for member in self.members:
                 with self._on_device(member, mask.device):
@@ -105,43 +108,45 @@ class EnsembleTeacher:
 
     def _on_device(self, member: BaseFairseqModel, device: torch.device) -> ContextManager[None]:
         if self.offload:
-            return _visiting(member, device)
+            return _moved(member, device)
         if next(member.parameters()).device != device:
             member.to(device)
         return nullcontext()
 
 
 def _log_probs(member: BaseFairseqModel, net_input: Dict[str, Any], mask: Tensor) -> Tensor:
-    """Log-probabilities ``[N, K]`` at the positions that count."""
+    """Return a member's log-probabilities ``[N, K]`` at the positions of the mask."""
     parameters = inspect.signature(member.forward).parameters
-    spared = {name: value for name, value in _NOTHING_EXTRA.items() if name in parameters}
-    net_output = member(**net_input, **spared)
-    # positions that count only: normalising is a pass over the vocabulary
+    minimal = {name: value for name, value in _MINIMAL_OUTPUT.items() if name in parameters}
+    net_output = member(**net_input, **minimal)
+    # masked first, since normalising is a pass over the vocabulary
     net_output = (net_output[0][mask].unsqueeze(0), *net_output[1:])
-    # not told the target: an adaptive softmax would skip clusters without one
+    # Without the sample: given the target, an adaptive softmax skips clusters that it does not
+    # need.
     return member.get_normalized_probs(net_output, log_probs=True).squeeze(0)
 
 
 @contextmanager
-def _visiting(member: BaseFairseqModel, device: torch.device) -> Iterator[None]:
-    """Have the weights on ``device`` for a while; those in host memory stay as they are.
+def _moved(member: BaseFairseqModel, device: torch.device) -> Iterator[None]:
+    """Use copies of the weights on ``device`` within the context.
 
-    From pinned memory the copies are queued behind the work of the member before, whose memory
-    they can take over: neither the host waits nor do two members stand on the device.
+    The weights in host memory stay as they are. Copies from pinned memory are queued behind the
+    previous member's work and reuse its memory, so that the host does not wait and the device
+    holds one member at a time.
     """
     tensors = list(chain(member.parameters(), member.buffers()))
     if device.type == "cuda":
         for tensor in tensors:
             if tensor.device.type == "cpu" and not tensor.is_pinned():
                 tensor.data = tensor.data.pin_memory()
-    at_home = [tensor.data for tensor in tensors]
+    originals = [tensor.data for tensor in tensors]
     try:
-        for tensor, home in zip(tensors, at_home):
-            tensor.data = _copy(home, device)
+        for tensor, original in zip(tensors, originals):
+            tensor.data = _copy(original, device)
         yield
     finally:
-        for tensor, home in zip(tensors, at_home):
-            tensor.data = home
+        for tensor, original in zip(tensors, originals):
+            tensor.data = original
 
 
 def _copy(tensor: Tensor, device: torch.device) -> Tensor:

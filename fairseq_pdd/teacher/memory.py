@@ -1,4 +1,4 @@
-"""What a teacher takes of memory: told, and refused where it cannot fit, before it is loaded."""
+"""Memory of a teacher: estimated, logged and compared with the free memory before loading."""
 
 import logging
 import os
@@ -13,24 +13,26 @@ from ..errors import UsageError
 logger = logging.getLogger(__name__)
 
 STATISTICS_TENSORS = 5
-"""Tensors ``[N, K]`` of float32 that :meth:`EnsembleTeacher.statistics` holds at most: two sums,
-a member's log-probabilities, and in low precision their conversion and the logits themselves."""
+"""Largest number of float32 tensors ``[N, K]`` that :meth:`EnsembleTeacher.statistics` holds at a
+time: two sums, a member's log-probabilities, and in low precision their conversion and the
+logits."""
 
 
 class Weights(NamedTuple):
     """Size of a model's weights."""
 
     parameters: int
-    """Numbers, tied ones counted once."""
+    """Number of parameters; tied ones count once."""
     bytes: int
+    """Memory that they take."""
 
 
 def weights_of(state: Dict[str, Any], dtype: torch.dtype) -> Weights:
-    """Size that the weights of a checkpoint will have.
+    """Compute the size of a checkpoint's weights after casting.
 
     Args:
         state: a checkpoint's ``model``, names to tensors.
-        dtype: floating type that they will be cast to.
+        dtype: floating type to cast to.
     """
     parameters = size = 0
     for tensor in _untied(state.values()):
@@ -41,22 +43,22 @@ def weights_of(state: Dict[str, Any], dtype: torch.dtype) -> Weights:
 
 
 def _untied(tensors: Iterable[Any]) -> List[Tensor]:
-    """Those of ``tensors`` that are no copies of another one.
+    """Return the tensors without copies of one another.
 
-    fairseq saves tied weights under each of their names, and as copies if they lay on a GPU.
+    fairseq saves tied weights under each of their names, and as copies if they were on a GPU.
     """
     by_shape: Dict[Tuple[torch.dtype, torch.Size], List[Tensor]] = {}
     for tensor in tensors:
         if isinstance(tensor, Tensor):
             alike = by_shape.setdefault((tensor.dtype, tensor.shape), [])
-            # small ones are not worth the reading, and some are all zeros or ones
+            # vectors are too small to be worth reading, and some are all zeros or ones
             if tensor.dim() < 2 or not any(torch.equal(tensor, other) for other in alike):
                 alike.append(tensor)
     return [tensor for alike in by_shape.values() for tensor in alike]
 
 
 def statistics_bytes(tokens: int, classes: int) -> int:
-    """Memory for the statistics of a batch of ``tokens`` target tokens."""
+    """Compute the memory for the statistics of a batch of ``tokens`` target tokens."""
     return STATISTICS_TENSORS * 4 * tokens * classes
 
 
@@ -67,17 +69,17 @@ def require_memory(
     device: torch.device,
     offload: bool,
 ) -> None:
-    """Log what a teacher will take.
+    """Log the memory that a teacher needs, and require that it is free.
 
     Args:
-        weights: of each member.
+        weights: size of each member's weights.
         statistics: bytes of a batch's statistics.
         dtype: the members' floating type.
-        device: where the student is, and the statistics will be.
+        device: device of the student and of the statistics.
         offload: whether the members stay in host memory.
 
     Raises:
-        UsageError: it is more than there is.
+        UsageError: less is free.
     """
     host = torch.device("cpu")
     total = sum(w.bytes for w in weights)
@@ -92,37 +94,38 @@ def require_memory(
         _readable(statistics) if statistics else "of unknown size (no --max-tokens)",
         device,
     )
-    mends = ["a teacher cache needs neither (--teacher-cache)"]
-    if statistics:
-        mends.insert(0, "a smaller --max-tokens")
-    if device != host and not offload:
-        mends.insert(0, "--teacher-device cpu")
+    remedies = []
     if dtype.itemsize > 2:
-        mends.insert(0, "--teacher-dtype bfloat16")
+        remedies.append("--teacher-dtype bfloat16")
+    if device != host and not offload:
+        remedies.append("--teacher-device cpu")
+    if statistics:
+        remedies.append("a smaller --max-tokens")
+    remedies.append("--teacher-cache, which needs no teacher in memory")
     if offload and device != host:
-        _require(host, total, mends)
-        _require(device, max(w.bytes for w in weights) + statistics, mends)
+        _require(host, total, remedies)
+        _require(device, max(w.bytes for w in weights) + statistics, remedies)
     else:
-        _require(device, total + statistics, mends)
+        _require(device, total + statistics, remedies)
 
 
-def _require(device: torch.device, needed: int, mends: Sequence[str]) -> None:
+def _require(device: torch.device, needed: int, remedies: Sequence[str]) -> None:
     available = available_bytes(device)
     if available is not None and needed > available:
         raise UsageError(
             f"the teacher does not fit: it needs {_readable(needed)} of memory on {device}, where "
-            f"{_readable(available)} are free; try {', '.join(mends)}"
+            f"{_readable(available)} are free; try {', '.join(remedies)}"
         )
 
 
 def available_bytes(device: torch.device) -> Optional[int]:
-    """Free memory of ``device`` (of the host for the CPU); ``None`` where nobody tells."""
+    """Return the free memory of ``device``, the host's for the CPU; ``None`` if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":
         return None
     try:
-        with open("/proc/meminfo") as file:  # counts what the system can take back from its caches
+        with open("/proc/meminfo") as file:  # includes caches that the system can free
             (line,) = (line for line in file if line.startswith("MemAvailable:"))
         return int(line.split()[1]) * 1024
     except (OSError, ValueError):

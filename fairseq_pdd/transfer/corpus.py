@@ -1,4 +1,4 @@
-"""Data that an ensemble makes a transfer set of, in whatever format of fairseq."""
+"""Interface of the data that a transfer set is built from, one class for each fairseq format."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Callable, ClassVar, List, Optional, Type
 
 
-class Writer(ABC):
-    """Writes the new training set: what is added is numbered as in the corpus."""
+class CorpusWriter(ABC):
+    """Writer of the new training set; an index is the sentence's number in the corpus."""
 
     @abstractmethod
     def add_reference(self, index: int) -> None:
@@ -17,13 +17,13 @@ class Writer(ABC):
 
     @abstractmethod
     def add_hypothesis(self, index: int, hypothesis: str) -> None:
-        """Add a sentence with what the ensemble says."""
+        """Add a sentence with the ensemble's output as target."""
 
     @abstractmethod
     def close(self) -> None:
         """Finish the files."""
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "CorpusWriter":
         return self
 
     def __exit__(
@@ -39,10 +39,10 @@ class Corpus(ABC):
     """A subset of a data folder."""
 
     generate_args: List[str]
-    """How fairseq-generate is to read the folder."""
+    """Arguments with which fairseq-generate reads the folder."""
 
     hypothesis_lines: ClassVar[str]
-    """Lines of its output to take hypotheses from: ``H`` (symbols) or ``D`` (text)."""
+    """Kind of fairseq-generate's lines that hold the hypotheses: ``H`` (symbols), ``D`` (text)."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -50,19 +50,19 @@ class Corpus(ABC):
 
     @abstractmethod
     def tokens(self) -> int:
-        """Return the size as ``--max-tokens`` counts it."""
+        """Return the size in the units of ``--max-tokens``."""
 
     @abstractmethod
-    def writer(self, folder: Path) -> Writer:
+    def writer(self, folder: Path) -> CorpusWriter:
         """Begin the training set in a folder."""
 
     @abstractmethod
     def link_rest(self, folder: Path) -> None:
-        """Put beside it what training needs: dictionaries, other subsets."""
+        """Link the other files that training needs into a folder: dictionaries, other subsets."""
 
 
 def link_files(source: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Link the files with wanted names; validation data can be large."""
+    """Link the files with wanted names into a folder, or copy them where links do not work."""
     for path in sorted(source.iterdir()):
         if path.is_file() and wanted(path.name):
             try:

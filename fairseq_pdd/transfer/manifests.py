@@ -1,4 +1,4 @@
-"""Manifests of speech: tables of ``speech_to_text``, lists of ``speech_recognition``."""
+"""Speech corpora: manifest tables of ``speech_to_text``, lists of ``speech_recognition``."""
 
 import csv
 import json
@@ -10,21 +10,22 @@ from fairseq.data.data_utils import post_process
 
 from ..errors import UsageError
 from ..speech.examples import import_speech_recognition
-from .corpus import Corpus, Writer, link_files
+from .corpus import Corpus, CorpusWriter, link_files
 
 
-class _Manifest(Corpus):
-    """Common to both kinds: one file a subset, which names inputs that stay where they are.
+class _SpeechCorpus(Corpus):
+    """Common part of both kinds: one manifest per subset, which lists inputs that stay in place.
 
     Args:
         data: folder of the manifests.
         subset: name of the subset.
 
     Raises:
-        UsageError: there is no such manifest, or it is not as fairseq wants it.
+        UsageError: the manifest does not exist, or fairseq cannot read it.
     """
 
     suffix: str
+    """Ending of a manifest's file name."""
 
     def __init__(self, data: Path, subset: str) -> None:
         self.data, self.path = data, data / f"{subset}{self.suffix}"
@@ -34,7 +35,7 @@ class _Manifest(Corpus):
             self._read()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
-                f"manifest {self.path} is not as fairseq wants it: {type(error).__name__}: {error}"
+                f"manifest {self.path} cannot be read by fairseq: {type(error).__name__}: {error}"
             ) from error
 
     def _read(self) -> None:
@@ -50,8 +51,8 @@ class _Manifest(Corpus):
         link_files(self.data, folder, wanted)
 
 
-class ManifestTable(_Manifest):
-    """A table of fairseq's S2T task.
+class ManifestCorpus(_SpeechCorpus):
+    """Manifest table of fairseq's S2T task.
 
     Args:
         data: folder of the manifests.
@@ -60,7 +61,7 @@ class ManifestTable(_Manifest):
     """
 
     suffix = ".tsv"
-    hypothesis_lines = "D"  # a transcript is written as text, which training tokenises
+    hypothesis_lines = "D"  # the table holds text, which training tokenises
 
     def __init__(self, data: Path, subset: str, config_yaml: str) -> None:
         self.generate_args = ["--task", "speech_to_text", "--config-yaml", config_yaml]
@@ -87,7 +88,7 @@ class ManifestTable(_Manifest):
         return _TableWriter(self, folder / "train.tsv")
 
 
-# as fairseq reads it
+# format of fairseq's own reader
 _TABLE: Dict[str, Any] = {
     "delimiter": "\t",
     "quotechar": None,
@@ -97,8 +98,8 @@ _TABLE: Dict[str, Any] = {
 }
 
 
-class _TableWriter(Writer):
-    def __init__(self, corpus: ManifestTable, path: Path) -> None:
+class _TableWriter(CorpusWriter):
+    def __init__(self, corpus: ManifestCorpus, path: Path) -> None:
         self._rows = corpus.rows
         self._stream = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
         self._table = csv.DictWriter(self._stream, corpus.columns, **_TABLE)
@@ -114,13 +115,13 @@ class _TableWriter(Writer):
         self._stream.close()
 
 
-class UtteranceList(_Manifest):
-    """A JSON list of the ``speech_recognition`` example."""
+class UtteranceListCorpus(_SpeechCorpus):
+    """JSON list of the ``speech_recognition`` example."""
 
     suffix = ".json"
     hypothesis_lines = "H"
-    # Not the example's own task, which reads audio with what torchaudio no longer has. It also
-    # scores hypotheses, a small part of what decoding takes.
+    # The example's own task reads audio with functions that torchaudio removed. Ours also scores
+    # hypotheses, which takes a small part of the decoding time.
     generate_args = ["--task", "distill_speech_recognition"]  # noqa: RUF012
 
     def _read(self) -> None:
@@ -144,8 +145,8 @@ class UtteranceList(_Manifest):
         return _ListWriter(self, folder / "train.json")
 
 
-class _ListWriter(Writer):
-    def __init__(self, corpus: UtteranceList, path: Path) -> None:
+class _ListWriter(CorpusWriter):
+    def __init__(self, corpus: UtteranceListCorpus, path: Path) -> None:
         self._corpus, self._path = corpus, path
         self._utterances: Dict[str, Any] = {}
 
@@ -165,7 +166,7 @@ class _ListWriter(Writer):
 
     def _add(self, index: int, utterance: Dict[str, Any]) -> None:
         name = self._corpus.names[index]
-        # with --targets both the second of a name
+        # with --targets both, the ensemble's output is the second entry of an utterance
         self._utterances[f"{name}-ensemble" if name in self._utterances else name] = utterance
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Binarised sentence pairs, as fairseq-preprocess writes them."""
+"""Text corpus: the binarised sentence pairs of fairseq-preprocess."""
 
 from pathlib import Path
 from typing import Optional, Tuple
@@ -8,20 +8,20 @@ import torch
 from fairseq.data import Dictionary, data_utils, indexed_dataset
 
 from ..errors import UsageError
-from .corpus import Corpus, Writer, link_files
+from .corpus import Corpus, CorpusWriter, link_files
 
 
-class SentencePairs(Corpus):
-    """Source and target of a subset.
+class SentencePairCorpus(Corpus):
+    """Sources and targets of a subset.
 
     Args:
-        data: folder of fairseq-preprocess.
+        data: output folder of fairseq-preprocess.
         subset: name of the subset.
         source_lang: source language; inferred from the folder if not given.
-        target_lang: target language, likewise.
+        target_lang: target language; inferred from the folder if not given.
 
     Raises:
-        UsageError: the folder holds no such text.
+        UsageError: the folder does not hold this subset.
     """
 
     hypothesis_lines = "H"
@@ -57,12 +57,12 @@ class SentencePairs(Corpus):
         return len(self.sources)
 
     def tokens(self) -> int:
-        """Return the tokens of the longer sides."""
+        """Return the number of tokens, for each pair that of the longer side."""
         return int(np.maximum(self.sources.sizes, self.references.sizes).sum())
 
-    def writer(self, folder: Path) -> "_Writer":
+    def writer(self, folder: Path) -> "_PairWriter":
         """Begin ``train.*`` in a folder."""
-        return _Writer(self, folder)
+        return _PairWriter(self, folder)
 
     def link_rest(self, folder: Path) -> None:
         """Link dictionaries and held-out subsets."""
@@ -74,10 +74,10 @@ class SentencePairs(Corpus):
         link_files(self.data, folder, wanted)
 
 
-class _Writer(Writer):
-    """Two indexed datasets, source and target, side by side."""
+class _PairWriter(CorpusWriter):
+    """Writer of two indexed data sets, source and target."""
 
-    def __init__(self, corpus: SentencePairs, folder: Path) -> None:
+    def __init__(self, corpus: SentencePairCorpus, folder: Path) -> None:
         self._corpus = corpus
         self._prefixes = [str(folder / f"train.{corpus.pair}.{name}") for name in corpus.languages]
         self._builders = [

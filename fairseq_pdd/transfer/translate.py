@@ -1,36 +1,35 @@
-"""Runs ``fairseq-generate`` over a subset, in parts that survive an interruption."""
+"""Translation of a subset by ``fairseq-generate``, in parts that survive an interruption."""
 
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict
+from typing import Dict
 
 from tqdm import tqdm
 
 from ..errors import UsageError
 from .corpus import Corpus
-
-if TYPE_CHECKING:
-    from .build import TransferSettings
+from .settings import TransferSettings
 
 _POLL_SECONDS = 0.5
-# last line of a complete output file
+# start of the last line of a complete output file
 _END = b"Generate "
 
 
-def translate(settings: "TransferSettings", corpus: Corpus, work: Path) -> Dict[int, str]:
-    """Best hypothesis of each sentence.
+def translate(settings: TransferSettings, corpus: Corpus, work: Path) -> Dict[int, str]:
+    """Find the best hypothesis of each sentence.
 
     Args:
-        settings: how to translate.
-        corpus: what to translate.
-        work: folder for the parts; complete parts found there are not translated again.
+        settings: checkpoints, options and number of parts.
+        corpus: sentences to translate.
+        work: folder for the parts; complete parts in it are not translated again.
 
     Returns:
-        Hypotheses by sentence number, as the corpus wants them: symbols joined with spaces and
-        without end-of-sequence, or text. Sentences too long for the models are absent.
+        Hypotheses by sentence number, in the form that ``corpus.hypothesis_lines`` names: symbols
+        joined with spaces and without end-of-sequence, or text. Sentences that are too long for
+        the models are absent.
 
     Raises:
         UsageError: fairseq-generate failed.
@@ -68,36 +67,36 @@ def translate(settings: "TransferSettings", corpus: Corpus, work: Path) -> Dict[
 
 
 def _start(
-    settings: "TransferSettings", corpus: Corpus, index: int, part: Path
+    settings: TransferSettings, corpus: Corpus, index: int, part: Path
 ) -> "subprocess.Popen[bytes]":
     part.mkdir(exist_ok=True)
     command = [
         sys.executable, "-m", "fairseq_cli.generate", str(settings.data),
-        # the plugin lets checkpoints be loaded safely; scores are not wanted here
+        # the plugin allows the types in fairseq's checkpoints, which PyTorch would refuse to load
         "--user-dir", str(Path(__file__).parents[1]), *corpus.generate_args,
         "--path", ":".join(settings.checkpoints), "--gen-subset", settings.subset,
         "--beam", str(settings.beam), "--nbest", "1", "--max-tokens", str(settings.max_tokens),
         "--skip-invalid-size-inputs-valid-test", "--no-progress-bar",
-        # some builds of fairseq drop the sentences that do not fill a multiple
+        # some versions of fairseq drop a last batch of another size
         "--required-batch-size-multiple", "1",
         "--distributed-world-size", str(settings.workers), "--distributed-rank", str(index),
         "--results-path", str(part), *settings.generate_args,
     ]  # fmt: skip
     environment = dict(os.environ)
     if settings.workers > 1:
-        # processes that each take all cores slow one another down
+        # processes that all use all cores slow each other down
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     with open(part / "stderr.log", "wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
-def _output(part: Path, settings: "TransferSettings") -> Path:
+def _output(part: Path, settings: TransferSettings) -> Path:
     return part / f"generate-{settings.subset}.txt"
 
 
 class _Counter:
-    """Counts hypotheses in a file that grows, without reading it from the start each time."""
+    """Counter of the hypotheses in a growing file, which reads each part of the file once."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
@@ -108,7 +107,7 @@ class _Counter:
         with open(self._path, "rb") as stream:
             stream.seek(self._offset)
             data = stream.read()
-        # a marker cut in two by the end of what is there now is counted next time
+        # an incomplete last line is counted next time
         end = data.rfind(b"\n")
         if end < 0:
             return 0
@@ -126,7 +125,7 @@ def _is_complete(path: Path) -> bool:
 
 def _read(path: Path, kind: str) -> Dict[int, str]:
     hypotheses = {}
-    # newline="\n": symbols may hold characters that Python counts as line breaks
+    # newline="\n", since symbols may hold characters that Python takes for line breaks
     with open(path, encoding="utf-8", newline="\n") as stream:
         for line in stream:
             if line.startswith(f"{kind}-"):
@@ -138,4 +137,6 @@ def _read(path: Path, kind: str) -> Dict[int, str]:
 def _failure(part: Path) -> UsageError:
     lines = (part / "stderr.log").read_text(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "no message")
-    return UsageError(f"fairseq-generate failed: {last.strip()} (all of it in {part}/stderr.log)")
+    return UsageError(
+        f"fairseq-generate failed: {last.strip()} (its full output is in {part}/stderr.log)"
+    )

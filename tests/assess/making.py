@@ -1,4 +1,4 @@
-"""Records for tests: as fairseq-generate writes them, with values that are easy to follow."""
+"""Records for tests, as fairseq-generate writes them, with values that are easy to follow."""
 
 import json
 import random
@@ -10,7 +10,7 @@ SINGLE = ("total", "score")
 
 
 def block(tokens: Dict[str, Optional[List[float]]]) -> Dict[str, Any]:
-    """Token values, their means and the log-probability."""
+    """Return token values, their means and the log-probability."""
     means = {name: None if v is None else sum(v) / len(v) for name, v in tokens.items()}
     score = tokens["score"]
     assert score is not None
@@ -25,7 +25,7 @@ def output(
     reference: Optional[str],
     rank: int = 0,
 ) -> Dict[str, Any]:
-    """A hypothesis of a single model; total is twice its score."""
+    """Make a hypothesis of a single model; total is twice its score."""
     values: Dict[str, Optional[List[float]]] = dict.fromkeys(MEASURES)
     values.update(total=[2 * value for value in score], score=list(score))
     return {
@@ -42,7 +42,7 @@ def output(
 def records(
     size: int, scale: float, seed: int, kind: str = "ensemble", nbest: int = 2
 ) -> List[Dict[str, Any]]:
-    """Outputs with wrong words, which are twice as uncertain; ``scale`` is uncertainty."""
+    """Make outputs with wrong words, which are twice as uncertain; ``scale`` is uncertainty."""
     rng = random.Random(seed)
 
     def values(wrong: List[int]) -> Dict[str, Any]:
@@ -57,7 +57,7 @@ def records(
             wrong = [int(rng.random() < 0.2) for _ in reference]
             words = ["mistake" if bad else word for word, bad in zip(reference, wrong)]
             pieces = [piece for word in words for piece in (f"▁{word[:3]}", word[3:])]
-            # two pieces a word, and the end of the sequence
+            # two pieces per word, and the end of the sequence
             labels = [bad for bad in wrong for _ in range(2)] + [0]
             record = {
                 "id": number,
@@ -75,7 +75,7 @@ def records(
 
 
 def write(path: Path, lines: Sequence[Any]) -> Path:
-    """A file of records."""
+    """Write a file of records."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     path.write_text(text, encoding="utf-8")
@@ -83,7 +83,7 @@ def write(path: Path, lines: Sequence[Any]) -> Path:
 
 
 def write_folder(root: Path, size: int = 40) -> Path:
-    """The folder of three systems, one of them with two seeds, and two out-of-domain sets."""
+    """Write the sets of three systems, one of them with two seeds."""
     kinds = {
         "ensemble": "ensemble",
         "pd_send2": "student",

@@ -23,7 +23,7 @@ def test_by_hand() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1, width=32, exclude_max=True), st.booleans()), min_size=1))
 @settings(max_examples=50)
-def test_as_torchmetrics_has_it(pairs: "list[tuple[float, bool]]") -> None:
+def test_error_equals_that_of_torchmetrics(pairs: "list[tuple[float, bool]]") -> None:
     confidence, correct = (np.array(column) for column in zip(*pairs))
     # torchmetrics' binary error is of the positive class, so labels are `correct` itself
     expected = binary_calibration_error(
@@ -34,7 +34,7 @@ def test_as_torchmetrics_has_it(pairs: "list[tuple[float, bool]]") -> None:
     assert found.ece == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_one_who_tells_the_truth_has_no_error() -> None:
+def test_true_probabilities_have_no_error() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random(200_000)
     found = reliability_diagram(confidence, rng.random(200_000) < confidence)

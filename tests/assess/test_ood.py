@@ -31,14 +31,14 @@ def by_definition(inside: np.ndarray, outside: np.ndarray) -> "tuple[float, floa
 
 
 @given(VALUES, VALUES)
-def test_all_three_are_what_their_definitions_say(inside: np.ndarray, outside: np.ndarray) -> None:
+def test_all_three_follow_their_definitions(inside: np.ndarray, outside: np.ndarray) -> None:
     found = detect(inside, outside, resamples=0)
     assert [e.value for e in found] == pytest.approx(by_definition(inside, outside))
 
 
 @given(VALUES, VALUES)
 @settings(max_examples=25)
-def test_only_the_order_of_values_counts(inside: np.ndarray, outside: np.ndarray) -> None:
+def test_only_the_order_of_values_matters(inside: np.ndarray, outside: np.ndarray) -> None:
     plain = detect(inside, outside, resamples=20)
     assert detect(np.exp(inside) - 7, np.exp(outside) - 7, resamples=20) == plain
     # the largest may as well be infinite
@@ -105,7 +105,7 @@ def test_large_sets_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(e.low < e.value < e.high for e in found)
 
 
-def test_a_measure_that_never_varies_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_measure_that_never_varies_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     flat, varied = np.ones(4), np.arange(4.0)
     with caplog.at_level(logging.WARNING):
         found = detect_all({"epkl": flat, "rmi": varied}, {"epkl": flat, "rmi": varied + 1})

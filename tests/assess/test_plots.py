@@ -1,4 +1,4 @@
-"""Figures show what they are given."""
+"""Figures show their data."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -30,7 +30,7 @@ def legend(figure: Figure) -> "list[str]":
     return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
-def test_legends_tell_the_areas() -> None:
+def test_legends_show_the_areas() -> None:
     made = figures()
     assert legend(made["roc"])[1] == "none (50.0 %)"
     prr = rejection(ERRORS, INSIDE).prr

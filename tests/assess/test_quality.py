@@ -1,6 +1,6 @@
 """BLEU, chrF and WER of sets and of sentences."""
 
-from typing import Any, Dict, List
+from typing import Sequence
 
 import editdistance
 import numpy as np
@@ -9,6 +9,9 @@ import sacrebleu
 
 from fairseq_pdd.assess import Metric, corpus_quality, sentence_errors
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.records import RecordSet, collect_records
+
+from . import making
 
 PAIRS = [
     ("the cat sat on the mat .", "the cat sat on a mat ."),
@@ -18,11 +21,11 @@ PAIRS = [
 ]
 
 
-def records() -> List[Dict[str, Any]]:
-    return [{"id": i, "hypothesis": h, "reference": r} for i, (h, r) in enumerate(PAIRS)]
+def records(pairs: "Sequence[tuple[str, str | None]]" = PAIRS) -> RecordSet:
+    return collect_records(making.output(i, ["x"], [0.1], h, r) for i, (h, r) in enumerate(pairs))
 
 
-def test_sets_are_scored_as_sacrebleu_scores_them() -> None:
+def test_sets_are_scored_by_sacrebleu() -> None:
     hypotheses, references = zip(*PAIRS)
     bleu, chrf = (corpus_quality(records(), metric) for metric in (Metric.bleu, Metric.chrf))
     assert bleu.value == sacrebleu.corpus_bleu(hypotheses, [references]).score
@@ -48,12 +51,11 @@ def test_sentences_have_errors_from_none_upwards() -> None:
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_pieces_are_joined_first(metric: Metric) -> None:
-    made = [{"id": 0, "hypothesis": "▁the ▁c at", "reference": "▁the ▁ca t"}]
+    made = records([("▁the ▁c at", "▁the ▁ca t")])
     assert sentence_errors(made, metric).tolist() == [0]
     assert corpus_quality(made, metric).value in (0, pytest.approx(100))
 
 
 def test_a_missing_reference_is_named() -> None:
-    made = [*records(), {"id": 9, "hypothesis": "a", "reference": None}]
-    with pytest.raises(UsageError, match="id 9 has no reference"):
-        corpus_quality(made, Metric.bleu)
+    with pytest.raises(UsageError, match="records: id 4 has no reference"):
+        corpus_quality(records([*PAIRS, ("a", None)]), Metric.bleu)

@@ -4,7 +4,6 @@ import logging
 import shutil
 from pathlib import Path
 
-from . import making
 import numpy as np
 import pytest
 
@@ -15,7 +14,6 @@ from fairseq_pdd.assess import (
     Metric,
     Style,
     System,
-    best,
     build_table,
     choose_systems,
     combine,
@@ -25,11 +23,12 @@ from fairseq_pdd.assess import (
     latex,
     markdown,
     negative_log_likelihood,
-    read_records,
-    read_scores,
     sets_of,
 )
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.records import read_records
+
+from . import making
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_seeds_are_runs_of_a_system(folder: Path) -> None:
     assert sets_of(systems) == ["nll", "nll_ensemble", "ood_french", "ood_permuted", "test"]
 
 
-def test_systems_are_chosen_named_and_ordered(folder: Path) -> None:
+def test_systems_are_selected_named_and_ordered(folder: Path) -> None:
     choices = ["PD-SEnD²=pd_send2", "Single=single-*", "both=ensemble,pd_send2", "ensemble"]
     assert choose_systems(folder, choices) == [
         System("PD-SEnD²", (folder / "pd_send2",)),
@@ -58,17 +57,17 @@ def test_systems_are_chosen_named_and_ordered(folder: Path) -> None:
         choose_systems(folder, ["S=single-seed1", "S=single-seed2"])
 
 
-def test_every_number_is_what_its_function_gives(folder: Path) -> None:
+def test_every_number_is_that_of_its_function(folder: Path) -> None:
     table = build_table(find_systems(folder), SPEECH)
     run = folder / "pd_send2"
     (row,) = table.rows["pd_send2"]
-    test = best(read_records(run / "test.jsonl"))
-    assert row["WER"] == corpus_quality(test, Metric.wer).value
+    test = read_records(run / "test.jsonl")
+    assert row["WER"] == corpus_quality(test.best(), Metric.wer).value
     assert row["NLL"] == negative_log_likelihood(read_records(run / "nll.jsonl"))
     ensemble = read_records(run / "nll_ensemble.jsonl")
     assert row["NLL Ens-Pred"] == negative_log_likelihood(ensemble)
-    inside = combine(read_scores(run / "test.jsonl"))
-    outside = combine(read_scores(run / "ood_french.jsonl"))
+    inside = combine(test)
+    outside = combine(read_records(run / "ood_french.jsonl"))
     for measure in ("total", "rmi", "mutual_information", "epkl"):
         auc = detect(inside[measure], outside[measure], 0).roc_auc.value
         assert row[f"ood_french {measure}"] == pytest.approx(100 * auc)
@@ -129,7 +128,7 @@ def test_nbest_lists_are_combined(folder: Path) -> None:
     style = Style(Metric.chrf, ("expr.rmi",), Combination.weighted, 2.0)
     table = build_table(choose_systems(folder, ["ensemble"]), style)
     inside, outside = (
-        combine(read_scores(folder / "ensemble" / f"{name}.jsonl"), Combination.weighted, 2.0)
+        combine(read_records(folder / "ensemble" / f"{name}.jsonl"), Combination.weighted, 2.0)
         for name in ("test", "ood_permuted")
     )
     auc = detect(inside["expr.rmi"], outside["expr.rmi"], 0).roc_auc.value
@@ -137,7 +136,7 @@ def test_nbest_lists_are_combined(folder: Path) -> None:
     assert "weights exp(ln P / 2)" in table.notes[1]
 
 
-def test_a_measure_that_nobody_has_is_told_and_an_unknown_one_refused(
+def test_a_measure_of_no_system_is_logged_and_an_unknown_one_refused(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     single = choose_systems(folder, ["single-seed1"])
@@ -154,7 +153,7 @@ def test_runs_with_other_sets_or_sentences_are_refused(folder: Path, tmp_path: P
     path = tmp_path / "pd_send2" / "ood_french.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]))
-    with pytest.raises(UsageError, match="have not the same sentences: only one has id 39"):
+    with pytest.raises(UsageError, match="do not have the same sentences: only one has id 39"):
         build_table(find_systems(tmp_path), TRANSLATION)
     path.unlink()
     with pytest.raises(UsageError, match=r"pd_send2 lacks ood_french\.jsonl, which .*ensemble has"):

@@ -4,14 +4,16 @@ import logging
 import math
 from typing import Any, Dict, List
 
-from . import making
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fairseq_pdd.assess import Pieces, WordScores, best, word_errors, word_scores
+from fairseq_pdd.assess import Pieces, WordScores, word_errors, word_scores
 from fairseq_pdd.assess.token_errors import normalised_cross_entropy
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.records import collect_records
+
+from . import making
 
 EOS = "</s>"
 
@@ -24,46 +26,47 @@ def two_sentences() -> List[Dict[str, Any]]:
 
 
 def test_words_get_the_values_of_their_pieces_by_hand() -> None:
-    words = word_scores(two_sentences())
+    records = collect_records(two_sentences())
+    words = word_scores(records)
     assert words.sentences.tolist() == [0, 0, 1]
     assert words.correct.tolist() == [True, False, True]
     # the end of the sequence belongs to no word
     assert words.measures["score"] == pytest.approx([0.1, 1.2, 0.2])
     assert words.measures["total"] == pytest.approx([0.2, 2.4, 0.4])
     assert words.absent == ["data", "mutual_information", "epkl", "rmi", "rmi_score"]
-    largest = word_scores(two_sentences(), Pieces.max)
+    largest = word_scores(records, Pieces.max)
     assert largest.measures["score"] == pytest.approx([0.1, 0.7, 0.2])
 
 
 def test_ensembles_have_their_values_of_products_too() -> None:
-    words = word_scores(best(making.records(4, 0.3, seed=0)))
+    made = making.records(4, 0.3, seed=0)
+    words = word_scores(collect_records(made).best())
     assert set(words.measures) == {f"{p}{m}" for p in ("", "expr.") for m in making.MEASURES}
-    record = best(making.records(4, 0.3, seed=0))[0]
-    assert words.measures["expr.rmi"][0] == pytest.approx(sum(record["expr"]["token"]["rmi"][:2]))
+    assert words.measures["expr.rmi"][0] == pytest.approx(sum(made[0]["expr"]["token"]["rmi"][:2]))
 
 
-def test_outputs_that_are_not_spelt_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_outputs_that_are_not_spelt_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
     strange = making.output(2, ["Ġso", EOS], [1.0, 1.0], "so", "so")
     with caplog.at_level(logging.WARNING):
-        words = word_scores([*two_sentences(), strange])
-    assert "1 of 3 outputs are left out" in caplog.text
-    assert words.left_out == 1
+        words = word_scores(collect_records([*two_sentences(), strange], "test.jsonl"))
+    assert "test.jsonl: 1 of 3 outputs are skipped" in caplog.text
+    assert words.skipped == 1
     assert len(words.correct) == 3
     with pytest.raises(UsageError, match="no output has words that its tokens spell"):
-        word_scores([strange])
+        word_scores(collect_records([{**strange, "id": 0}]))
 
 
 def test_every_token_has_a_value() -> None:
     sentences = two_sentences()
     sentences[1]["token"]["total"].append(1.0)
-    with pytest.raises(UsageError, match="id 1 has 2 tokens but 3 values of total"):
-        word_scores(sentences)
+    with pytest.raises(UsageError, match="id 1, rank 0, has 2 tokens but 3 values of 'total'"):
+        collect_records(sentences)
 
 
 def test_a_value_too_large_for_a_number_is_the_most_uncertain() -> None:
     sentences = two_sentences()
     sentences[1]["token"]["total"][0] = None
-    words = word_scores(sentences)
+    words = word_scores(collect_records(sentences))
     assert words.measures["total"].tolist() == [0.2, 2.4, np.inf]
     assert word_errors(words)["total"].roc_auc == 0.5
 
@@ -71,10 +74,10 @@ def test_a_value_too_large_for_a_number_is_the_most_uncertain() -> None:
 def test_errors_need_references_and_variation() -> None:
     sentences = two_sentences()
     with pytest.raises(UsageError, match="every word is right"):
-        word_errors(word_scores(sentences[1:]))
+        word_errors(word_scores(collect_records([{**sentences[1], "id": 0}])))
     sentences[0]["reference"] = None
     with pytest.raises(UsageError, match="id 0 has no reference"):
-        word_scores(sentences)
+        word_scores(collect_records(sentences))
 
 
 def test_normalised_cross_entropy_by_hand() -> None:
@@ -85,12 +88,12 @@ def test_normalised_cross_entropy_by_hand() -> None:
     assert found == pytest.approx((base - entropy) / base)
     assert normalised_cross_entropy(correct, np.full(4, 0.75)) == pytest.approx(0)
     assert normalised_cross_entropy(correct, correct.astype(float)) == pytest.approx(1)
-    # certain and wrong, as far as seven digits tell
+    # certain and wrong, to seven digits
     assert -100 < normalised_cross_entropy(correct, np.ones(4)) < -1
 
 
 def drawn(probability: np.ndarray, seed: int) -> WordScores:
-    """Words that are right as often as their probability says, eight a sentence."""
+    """Draw words that are right with their probability, eight per sentence."""
     correct = np.random.default_rng(seed).random(len(probability)) < probability
     score = -np.log(probability)
     sentences = np.arange(len(probability)) // 8

@@ -1,4 +1,4 @@
-"""Words, their pieces, and which are right."""
+"""Words, their pieces, and their errors."""
 
 from typing import List, Optional
 
@@ -98,7 +98,7 @@ def test_labels_and_rates_agree_with_another_library(pairs: "List[tuple[str, str
         edits = editdistance.eval(hypothesis.split(), reference.split())
         total += edits
         assert len(right) == len(hypothesis.split())
-        # every word that is not right costs an edit, as does every one that is left out
+        # every word that is not right costs an edit, as does every missing one
         assert right.count(False) <= edits
         assert right.count(True) >= len(reference.split()) - edits
         assert rate == pytest.approx(edits / max(len(reference.split()), 1))

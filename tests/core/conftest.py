@@ -1,4 +1,4 @@
-"""What all tests of the numeric core share."""
+"""Fixtures of the numeric core's tests."""
 
 import pytest
 import torch

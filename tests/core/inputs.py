@@ -9,7 +9,7 @@ MEANS = ("random", "sharp", "one-hot", "flat")
 
 
 def teacher_mean(kind: str, *shape: int) -> Tensor:
-    """An ensemble mean of the named ``kind``, ``[*shape]``, classes last."""
+    """Draw an ensemble mean ``[*shape]`` of the given ``kind``, classes last."""
     if kind == "flat":
         return torch.full(shape, 1 / shape[-1])
     if kind == "one-hot":
@@ -19,12 +19,12 @@ def teacher_mean(kind: str, *shape: int) -> Tensor:
 
 
 def student_and_teacher(*shape: int, dtype=torch.float32) -> Tuple[Tensor, Tensor, Tensor]:
-    """Logits ``[*shape]``, mean ``[*shape]`` and inverse precision ``[*shape[:-1]]``."""
+    """Draw logits ``[*shape]``, mean ``[*shape]`` and inverse precision ``[*shape[:-1]]``."""
     logits = torch.randn(shape, dtype=dtype) * 3
     mean = torch.softmax(torch.randn(shape, dtype=dtype) * 2, dim=-1)
     return logits, mean, torch.rand(shape[:-1], dtype=dtype) + 1e-3
 
 
 def members(*shape: int, dtype=torch.float32) -> Tensor:
-    """Members' log-probabilities, ``[*shape]``, classes last."""
+    """Draw members' log-probabilities ``[*shape]``, classes last."""
     return torch.log_softmax(torch.randn(shape, dtype=dtype) * 2, dim=-1)

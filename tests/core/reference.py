@@ -1,8 +1,8 @@
-"""Independent truth for the tests of the numeric core.
+"""Independent expected values for the tests of the numeric core.
 
-Textbook formulas, written down once more without a thought for speed or rounding: in mpmath
-(60 digits, more for logits beyond 40), and in float64 PyTorch where autograd or
-``torch.distributions`` is to be the judge. Nothing here imports the package.
+Textbook formulas without regard to speed and rounding: in mpmath (60 digits, more for logits beyond
+40), and in float64 PyTorch for comparisons with autograd and ``torch.distributions``. This module
+does not import the package.
 """
 
 import functools
@@ -18,7 +18,7 @@ DIGITS = 60
 
 
 class Row(NamedTuple):
-    """A loss, its gradient, and the size of what was added up to the loss."""
+    """A loss, its gradient, and the sum of the absolute terms of the loss."""
 
     loss: mp.mpf
     grad: List[mp.mpf]
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def _exactly(function):
-    """Work with digits enough for the terms of size ``exp(z)`` that cancel."""
+    """Run ``function`` with enough digits for terms of size ``exp(z)`` that cancel."""
 
     @functools.wraps(function)
     def wrapped(logits, *args, **kwargs):
@@ -38,7 +38,7 @@ def _exactly(function):
 
 
 class _Memo(dict):
-    """A function of one mpf argument; rows of few distinct values cost little."""
+    """A function of one mpf argument that is evaluated once per distinct value."""
 
     def __init__(self, function):
         super().__init__()
@@ -65,9 +65,9 @@ def _exp(z: mp.mpf) -> mp.mpf:
 def reverse_kl(
     logits: Sequence[float], mean: Sequence[float], lam: float, offset: float = 1.0
 ) -> Row:
-    """Eq. 17 as METHOD states it first: N(alpha) from lnGamma, the gradient from trigamma.
+    """Compute Eq. 17 directly: the loss from ln Gamma and digamma, the gradient from trigamma.
 
-    Classes of equal logit and mean are evaluated once, so a vocabulary of few is affordable.
+    Classes of equal logit and mean are evaluated once, so large vocabularies are affordable.
     """
     lam, offset = mp.mpf(float(lam)), mp.mpf(float(offset))
     pairs = list(zip(_floats(logits), _floats(mean)))
@@ -106,7 +106,7 @@ def reverse_kl(
 def forward_kl(
     logits: Sequence[float], mean: Sequence[float], lam: float, offset: float = 1.0
 ) -> Row:
-    """KL(Dir(beta + offset) || Dir(alpha))."""
+    """Compute KL(Dir(beta + offset) || Dir(alpha))."""
     z, pi, lam, offset = _mpf(logits), _mpf(mean), mp.mpf(float(lam)), mp.mpf(float(offset))
     alpha = [_exp(v) + offset for v in z]
     beta = [p / lam + offset for p in pi]
@@ -123,7 +123,7 @@ def forward_kl(
 
 @_exactly
 def dirichlet_nll(logits: Sequence[float], mean_log: Sequence[float], offset: float = 1.0) -> Row:
-    """-ln Dir(pi; alpha) averaged over members with mean log-probability ``mean_log``."""
+    """Compute -ln Dir(pi; alpha), averaged over members of mean log-probability ``mean_log``."""
     z, g, offset = _mpf(logits), _mpf(mean_log), mp.mpf(float(offset))
     alpha = [_exp(v) + offset for v in z]
     alpha0 = sum(alpha)
@@ -136,7 +136,7 @@ def dirichlet_nll(logits: Sequence[float], mean_log: Sequence[float], offset: fl
 
 @_exactly
 def measures(logits: Sequence[float], offset: float = 0.0) -> dict:
-    """The table of token-level measures for Dir(exp(z) + offset)."""
+    """Compute the token-level measures of Dir(exp(z) + offset)."""
     a = [v + mp.mpf(float(offset)) for v in map(_Memo(_exp).__getitem__, _mpf(logits))]
     a0 = sum(a)
     counts = Counter(a)
@@ -154,14 +154,14 @@ def measures(logits: Sequence[float], offset: float = 0.0) -> dict:
 
 @_exactly
 def expected_log_prob(logits: Sequence[float], index: int, offset: float = 0.0) -> tuple:
-    """(ln E[pi_k], E[ln pi_k]) under Dir(exp(z) + offset)."""
+    """Compute ln E[pi_k] and E[ln pi_k] under Dir(exp(z) + offset)."""
     a = [_exp(v) + mp.mpf(float(offset)) for v in _mpf(logits)]
     a0 = sum(a)
     return mp.log(a[index] / a0), mp.digamma(a[index]) - mp.digamma(a0)
 
 
 def ensemble_measures(probs: Tensor) -> dict:
-    """Measures of one ensemble, ``[M, K]``, from their definitions over members and pairs."""
+    """Compute measures of an ensemble ``[M, K]`` by their definitions over members and pairs."""
     p = probs.double()
     members, mean = len(p), p.mean(0)
 
@@ -181,8 +181,9 @@ def ensemble_measures(probs: Tensor) -> dict:
 
 
 def weighted_ensemble_measures(probs: Tensor, weights: Tensor) -> dict:
-    """The same where members ``[M, K]`` speak with weights ``[M]`` of sum 1 and are compared
-    with members of equal weights.
+    """Compute measures of an ensemble ``[M, K]`` whose members have weights ``[M]`` of sum 1.
+
+    The weighted members are compared with members of equal weights.
     """
     p = probs.double()
     mean = weights @ p
@@ -200,7 +201,7 @@ def weighted_ensemble_measures(probs: Tensor, weights: Tensor) -> dict:
 
 
 def reverse_kl_float64(logits: Tensor, mean: Tensor, lam: Tensor, offset: float = 1.0) -> Tensor:
-    """lambda * KL(Dir(alpha) || Dir(beta + offset)) by torch.distributions, lambda > 0."""
+    """Compute lambda * KL(Dir(alpha) || Dir(beta + offset)) by torch.distributions, lambda > 0."""
     alpha = logits.double().exp() + offset
     beta = mean.double() / lam.double().unsqueeze(-1) + offset
     return lam * torch.distributions.kl_divergence(Dirichlet(alpha), Dirichlet(beta))
@@ -213,7 +214,7 @@ def forward_kl_float64(logits: Tensor, mean: Tensor, lam: Tensor, offset: float 
 
 
 def dirichlet_nll_float64(logits: Tensor, members: Tensor, offset: float = 1.0) -> Tensor:
-    """Members' probabilities ``[M, ..., K]``."""
+    """Compute the mean -ln Dir(pi; alpha) of members' probabilities ``[M, ..., K]``."""
     return -Dirichlet(logits.double().exp() + offset).log_prob(members.double()).mean(0)
 
 
@@ -223,12 +224,12 @@ def mean_kl_float64(logits: Tensor, mean: Tensor) -> Tensor:
 
 
 def relative_error(value: Tensor, truth: mp.mpf, scale: mp.mpf) -> float:
-    """``|value - truth| / scale``, computed with all digits."""
+    """Compute ``|value - truth| / scale`` with all digits."""
     return float(abs(mp.mpf(float(value)) - truth) / scale)
 
 
 def max_norm_error(values: Tensor, truth: Sequence[mp.mpf]) -> float:
-    """Largest error of a row over the largest value of the row."""
+    """Compute the largest error of a row, relative to the largest value of the row."""
     largest = max(map(abs, truth))
     errors = max(abs(mp.mpf(v) - t) for v, t in set(zip(values.tolist(), truth)))
     return float(errors / largest) if largest else float(errors)

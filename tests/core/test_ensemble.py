@@ -1,21 +1,19 @@
 """EnsembleStatistics and ensemble_measures against their definitions over members and pairs."""
 
-import math
-
 import pytest
-from . import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .inputs import members
 
 from fairseq_pdd.core import (
     EnsembleStatistics,
     ensemble_measures,
-    log_mean_probs,
     reverse_kl_proxy_dirichlet,
     sequence_ensemble_measures,
 )
+
+from . import reference
+from .inputs import members
 
 NAMES = ("total", "data", "mutual_information", "epkl", "rmi")
 
@@ -55,25 +53,6 @@ def test_statistics_are_those_of_the_whole_tensor(dtype):
     for name in NAMES:
         assert getattr(ours, name).dtype == dtype
         assert torch.allclose(getattr(ours, name), getattr(ours.measures(), name), **tolerance)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(3, 4, 50), (70, 9000), (0, 5), (5,)])
-def test_logarithm_of_the_mean(dtype, shape):
-    """To the last bit as of the whole, however many chunks of rows there are."""
-    log_probs = members(3, *shape).to(dtype)
-    # far below what an exponential of this precision can tell, and nothing from anybody
-    log_probs[..., 0], log_probs[..., 1] = -1e4, -torch.inf
-    before = log_probs.clone()
-    ours = log_mean_probs(list(log_probs))
-    wide = log_probs.double() if dtype == torch.float64 else log_probs.float()
-    assert ours.dtype == wide.dtype
-    assert torch.equal(ours, torch.logsumexp(wide, 0) - math.log(3))
-    truth = torch.log(log_probs[..., 2:].double().exp().mean(0))
-    assert torch.allclose(ours[..., 2:].double(), truth, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(ours[..., 0].double(), torch.tensor(-1e4).to(dtype).double())
-    assert (ours[..., 1] == -torch.inf).all()
-    assert torch.equal(log_probs, before)
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -2, -3, -4])
@@ -307,11 +286,10 @@ def test_bad_use_is_named():
     for shape in ((3,), (2, 5), (3, 3)):
         with pytest.raises(ValueError, match=r"log_weights must have the shape \(2, 3\)"):
             sequence_ensemble_measures([members(3, 5)] * 2, torch.zeros(shape))
-    for of_list in (sequence_ensemble_measures, log_mean_probs):
-        with pytest.raises(ValueError, match="needs members"):
-            of_list([])
-        with pytest.raises(ValueError, match=r"member 1 .* \(3, 6\), the members before \(3, 5\)"):
-            of_list([members(3, 5), members(3, 6)])
+    with pytest.raises(ValueError, match="needs members"):
+        sequence_ensemble_measures([])
+    with pytest.raises(ValueError, match=r"member 1 .* \(3, 6\), the members before \(3, 5\)"):
+        sequence_ensemble_measures([members(3, 5), members(3, 6)])
     with pytest.raises(ValueError, match="log_probs must be floating point"):
         statistics(torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="log_probs need at least two classes"):

@@ -1,10 +1,9 @@
-"""What holds for all four losses: shapes, dtypes, derivatives, chunks, bad arguments."""
+"""Properties of all four losses: shapes, dtypes, derivatives, chunks, bad arguments."""
 
 import math
 
 import pytest
 import torch
-from .inputs import members, student_and_teacher
 
 from fairseq_pdd.core import (
     _rowwise,
@@ -13,6 +12,8 @@ from fairseq_pdd.core import (
     mean_kl,
     reverse_kl_proxy_dirichlet,
 )
+
+from .inputs import members, student_and_teacher
 
 
 def nll_of_one_member(logits, mean, lam, offset=1.0):
@@ -48,7 +49,7 @@ def test_gradient_is_the_derivative(loss_fn, offset):
 
 
 @all_losses
-def test_gradient_is_scaled_by_what_comes_from_above(loss_fn):
+def test_gradient_is_scaled_by_the_incoming_gradient(loss_fn):
     logits, mean, lam = student_and_teacher(5, 9)
     weights = torch.tensor([0.0, 1.0, -2.0, 0.5, 1e-3])
     _, grad = value_and_grad(loss_fn, logits, mean, lam)
@@ -144,7 +145,7 @@ def test_dtypes(loss_fn, dtype):
     assert grad.dtype == dtype
 
 
-def test_bad_logits_are_named():
+def test_errors_name_bad_logits():
     _, mean, lam = student_and_teacher(3, 5)
     for loss_fn in LOSSES.values():
         with pytest.raises(ValueError, match=r"logits must be floating point, not torch\.int64"):
@@ -155,7 +156,7 @@ def test_bad_logits_are_named():
             loss_fn(torch.tensor(1.0), torch.tensor(1.0), lam)
 
 
-def test_bad_targets_are_named():
+def test_errors_name_bad_targets():
     logits, mean, lam = student_and_teacher(3, 5)
     for loss_fn in (reverse_kl_proxy_dirichlet, forward_kl_proxy_dirichlet):
         with pytest.raises(ValueError, match=r"mean_probs .* \(3, 5\), not \(3, 4\)"):
@@ -169,7 +170,7 @@ def test_bad_targets_are_named():
 
 
 @pytest.mark.parametrize("offset", [0.0, -1.0, math.inf, math.nan])
-def test_bad_offset_is_named(offset):
+def test_the_error_names_a_bad_offset(offset):
     logits, mean, lam = student_and_teacher(3, 5)
     for name in ("reverse_kl", "forward_kl", "dirichlet_nll"):
         with pytest.raises(ValueError, match="offset must be positive and finite"):
@@ -177,6 +178,6 @@ def test_bad_offset_is_named(offset):
 
 
 @pytest.mark.parametrize("max_precision", [0.0, -1.0, math.nan])
-def test_bad_max_precision_is_named(max_precision):
+def test_the_error_names_a_bad_max_precision(max_precision):
     with pytest.raises(ValueError, match="max_precision must be positive"):
         forward_kl_proxy_dirichlet(*student_and_teacher(3, 5), max_precision=max_precision)

@@ -3,18 +3,18 @@
 import math
 
 import pytest
-from . import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .inputs import members
 
 from fairseq_pdd.core import (
     dirichlet_measures,
-    dirichlet_sums,
+    dirichlet_token_measures,
     ensemble_measures,
-    expected_log_probs,
 )
+
+from . import reference
+from .inputs import members
 
 OFFSETS = (0.0, 0.1, 1.0)
 
@@ -163,11 +163,11 @@ def test_no_gradient_is_kept():
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_expected_log_probs_exact(offset):
+def test_token_log_probs_exact(offset):
     for shift in (-25, 0, 25):
         logits = torch.randn(12) * 6 + shift
-        sums = dirichlet_sums(logits, offset)
-        log_mean, mean_log = expected_log_probs(logits, sums, offset)
+        rows = logits.expand(12, 12)
+        _, log_mean, mean_log = dirichlet_token_measures(rows, torch.arange(12), offset)
         for k in range(12):
             truth = reference.expected_log_prob(logits, k, offset)
             for ours, value in zip((log_mean[k], mean_log[k]), truth):
@@ -175,22 +175,23 @@ def test_expected_log_probs_exact(offset):
                 assert reference.relative_error(ours, value, abs(value) + 1) < 5e-6
 
 
-def test_expected_log_probs_are_those_of_samples():
+def test_token_log_probs_are_those_of_samples():
     concentrations = torch.tensor([0.7, 1.0, 3.0, 6.0], dtype=torch.float64)
     samples = torch.distributions.Dirichlet(concentrations).sample((100_000,))
-    logits = concentrations.log()
-    log_mean, mean_log = expected_log_probs(logits, dirichlet_sums(logits))
+    logits = concentrations.log().expand(4, 4)
+    _, log_mean, mean_log = dirichlet_token_measures(logits, torch.arange(4))
     assert torch.allclose(log_mean, samples.mean(0).log(), atol=0.02)
     assert torch.allclose(mean_log, samples.log().mean(0), atol=0.02)
     assert (log_mean > mean_log).all()
 
 
-def test_expected_log_probs_shapes():
-    logits = torch.randn(2, 3, 5)
-    sums = dirichlet_sums(logits)
-    assert [value.shape for value in sums] == [(2, 3)] * 5
-    for value in expected_log_probs(logits[..., 1], sums):
-        assert value.shape == (2, 3)
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_token_measures_hold_the_measures_of_the_distribution(offset):
+    logits, tokens = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
+    ours = dirichlet_token_measures(logits, tokens, offset)
+    for mine, value in zip(ours.measures, dirichlet_measures(logits, offset)):
+        assert torch.equal(mine, value)
+    assert ours.log_mean.shape == ours.mean_log.shape == (2, 3)
 
 
 @pytest.mark.parametrize("offset", [-0.1, math.inf, math.nan])
@@ -199,7 +200,7 @@ def test_bad_offset_is_named(offset):
     with pytest.raises(ValueError, match="offset must be at least 0"):
         dirichlet_measures(logits, offset)
     with pytest.raises(ValueError, match="offset must be at least 0"):
-        dirichlet_sums(logits, offset)
+        dirichlet_token_measures(logits, torch.zeros(3, dtype=torch.long), offset)
 
 
 def test_bad_arguments_are_named():
@@ -207,6 +208,8 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="logits"):
             dirichlet_measures(logits)
         with pytest.raises(ValueError, match="logits"):
-            dirichlet_sums(logits)
+            dirichlet_token_measures(logits, torch.tensor(0))
+    with pytest.raises(ValueError, match="tokens must have the shape of logits without classes"):
+        dirichlet_token_measures(torch.randn(3, 5), torch.zeros(5, dtype=torch.long))
     with pytest.raises(ValueError, match="dim"):
         ensemble_measures(members(2, 3, 5), dim=-1)

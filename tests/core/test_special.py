@@ -1,4 +1,4 @@
-"""The special functions, each on its own, against 60-digit arithmetic."""
+"""Each special function against 60-digit arithmetic."""
 
 import math
 import os
@@ -7,10 +7,11 @@ import sys
 
 import mpmath as mp
 import pytest
-from . import reference
 import torch
 
 from fairseq_pdd.core import special
+
+from . import reference
 
 X = [10.0**e for e in torch.linspace(-6, 30, 145).tolist()]
 inf = float("inf")
@@ -19,7 +20,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 def check(ours, x, truth, scale=None):
-    """Compare elementwise, relative to ``|truth|`` or to ``scale(x)``."""
+    """Compare values with ``truth(x)``, relative to ``|truth|`` or to ``scale(x)``."""
     with mp.workdps(80):
         for value, argument in zip(ours, x):
             argument = mp.mpf(float(argument))
@@ -74,8 +75,8 @@ def test_digamma_information(dtype):
     assert special.digamma_information(zero, zero.log()).information == 0
 
 
-def test_ratio_of_polynomials_is_as_close_as_it_says():
-    """So that float32 rounds more than it is off."""
+def test_ratio_of_polynomials_has_an_error_below_float32():
+    """The error is below the rounding of float32."""
     x = torch.linspace(0, special.shift_amount(torch.zeros(())), 1000, dtype=torch.float64)
     numerator, denominator = (special._polynomial(c, x) for c in special._DIGAMMA_RATIO)
     truth = torch.tensor([float(mp.digamma(v + 1)) for v in x.tolist()], dtype=torch.float64)
@@ -123,7 +124,7 @@ def test_top_and_others(dtype):
     assert others.flatten().tolist() == pytest.approx(expected, rel=TOLERANCE[dtype])
 
 
-def test_infinite_arguments_have_their_limits():
+def test_infinite_arguments_give_the_limits():
     infinite = torch.tensor(inf)
     assert special.digamma_minus_log(infinite) == 0
     of_digamma = special.digamma_information(infinite, torch.tensor(100.0))
@@ -137,10 +138,10 @@ def test_infinite_arguments_have_their_limits():
 
 
 def test_import_starts_no_threads():
-    """A process that has some and forks, as loaders of data do, can hang in the child."""
+    """A process with threads that forks, as data loaders do, can hang in the child."""
     script = (
         "import os, torch, fairseq; before = len(os.listdir('/proc/self/task')); "
-        "import fairseq_pdd; assert len(os.listdir('/proc/self/task')) == before"
+        "import fairseq_pdd.tasks; assert len(os.listdir('/proc/self/task')) == before"
     )
     threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, **threads})

@@ -1,10 +1,9 @@
-"""A top-k of the mean in place of all classes: the losses of the dense mean that it stands for."""
+"""The losses of a top-k of the mean equal those of the dense mean that the top-k represents."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from .inputs import student_and_teacher
 
 from fairseq_pdd.core import (
     TopKProbs,
@@ -13,6 +12,8 @@ from fairseq_pdd.core import (
     mean_kl,
     reverse_kl_proxy_dirichlet,
 )
+
+from .inputs import student_and_teacher
 
 LOSSES = {
     "reverse": reverse_kl_proxy_dirichlet,
@@ -30,7 +31,7 @@ def loss_and_grad(name, logits, mean, lam, *args):
 
 
 def spread(mean, k):
-    """The dense mean that a top-k stands for, by loops."""
+    """Compute by loops the dense mean that a top-k represents."""
     result = torch.empty_like(mean).reshape(-1, mean.shape[-1])
     for row, source in zip(result, mean.reshape(-1, mean.shape[-1])):
         order = source.argsort(descending=True).tolist()
@@ -63,14 +64,14 @@ def test_all_classes_listed_is_the_dense_loss(name):
 
 
 @given(st.integers(1, 60), st.floats(0.2, 40), st.integers(0, 1000))
-def test_nothing_is_lost(k, sharpness, seed):
+def test_listed_and_remaining_mass_sum_to_one(k, sharpness, seed):
     torch.manual_seed(seed)
     mean = torch.softmax(torch.randn(4, 50) * sharpness, dim=-1)
     listed = TopKProbs.of(mean, k)
     assert listed.probs.shape == listed.classes.shape == (4, min(k, 50))
     torch.testing.assert_close(listed.dense(50).sum(-1), torch.ones(4))
     assert (listed.rest >= 0).all()
-    # the rest is no difference: exact however small
+    # the rest is a sum and no difference, so that it is exact even if small
     truth = mean.double().sort(descending=True).values[:, k:].sum(-1)
     torch.testing.assert_close(listed.rest.double(), truth, rtol=1e-5, atol=0)
 
@@ -92,17 +93,21 @@ def test_half_precision_logits(name, dtype):
     exact_loss, exact_grad = loss_and_grad(name, logits.float(), listed, lam)
     assert grad.dtype == dtype
     assert torch.equal(loss, exact_loss)
-    # the forward divergence's gradient may exceed float16, which loss scaling is for
+    # the forward KL's gradient may exceed float16's range; fairseq's loss scaling handles this
     torch.testing.assert_close(grad, exact_grad.to(dtype), rtol=1e-2, atol=1e-6)
 
 
-def test_large_logits_and_one_hot_means_stay_finite():
+def test_large_logits_and_one_hot_means_give_the_dense_loss():
     logits = torch.tensor([[85.0, -85.0, 0.0, 3.0], [-60.0, 60.0, 1.0, 0.0]])
-    listed = TopKProbs.of(torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]]), 1)
+    mean = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]])
+    listed, lam = TopKProbs.of(mean, 1), torch.zeros(2)
     for name in LOSSES:
-        loss, grad = loss_and_grad(name, logits, listed, torch.zeros(2))
+        loss, grad = loss_and_grad(name, logits, listed, lam)
         assert torch.isfinite(loss).all()
         assert torch.isfinite(grad).all()
+        dense_loss, dense_grad = loss_and_grad(name, logits.double(), mean.double(), lam.double())
+        torch.testing.assert_close(loss.double(), dense_loss, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(grad.double(), dense_grad, rtol=1e-5, atol=1e-5)
 
 
 def test_chunks_do_not_matter(monkeypatch):

@@ -18,7 +18,7 @@ WITH_OFFSET = (CONCENTRATIONS, LOGITS)
 
 @pytest.fixture(scope="module")
 def ratio():
-    """ρ for every number of classes by criterion, situation and offset."""
+    """Compute ρ for every number of classes, by criterion, situation and offset."""
     return {
         (c.criterion, c.situation, c.offset): np.array(c.ratios)
         for c in gradient_ratio.curves(CLASSES)
@@ -26,12 +26,12 @@ def ratio():
 
 
 def exact_gradient(criterion, situation, offset, k):
-    """First, any middle and last entry of the gradient, from the derivatives by α of Eq. 14."""
+    """Compute the gradient's first, any middle and last entry, from Eq. 14's derivatives by α."""
     epsilon, rest = mp.mpf("1e-4"), mp.mpf("5e-4")
     one, tail = 1 - rest, rest / (k - 1)
     pi = [1 - epsilon, epsilon / (k - 1), epsilon / (k - 1)]
-    shares = {CONVERGENCE: [one, tail, tail], MISCLASSIFICATION: [tail, tail, one]}
-    e = [90_000 * p for p in shares[situation]] if situation in shares else [mp.mpf(1)] * 3
+    probs = {CONVERGENCE: [one, tail, tail], MISCLASSIFICATION: [tail, tail, one]}
+    e = [90_000 * p for p in probs[situation]] if situation in probs else [mp.mpf(1)] * 3
     added = 0 if offset is NONE else 1
     alpha, beta = [v + added for v in e], [100_000 * p + added for p in pi]
     count = (1, k - 2, 1)
@@ -46,7 +46,7 @@ def exact_gradient(criterion, situation, offset, k):
     }[criterion]
     chain = e if offset is LOGITS else alpha
     result = [f * by_alpha(*of_class) for f, *of_class in zip(chain, alpha, beta, pi)]
-    if criterion == "Dir-RKL":  # which our loss gives divided by the precision it is told
+    if criterion == "Dir-RKL":  # our loss is divided by the precision in its arguments
         result = [g / (100_000 if offset is LOGITS else beta0) for g in result]
     return result
 
@@ -81,7 +81,7 @@ def test_cross_entropy_plateaus_everywhere(ratio, offset):
 @pytest.mark.parametrize("criterion", ["Dir-NLL", "Dir-KL"])
 def test_likelihood_and_forward_kl_lose_the_class_of_interest(ratio, criterion, situation, offset):
     values = ratio[criterion, situation, offset]
-    assert (np.diff(values) < 1e-3 * values[1:]).all()  # falls or, at last, stays
+    assert (np.diff(values) < 1e-3 * values[1:]).all()  # falls, or is constant at the end
     assert values[-1] < 0.25 * values[0]
     assert values[0] < 0.05
     assert values[-1] < 2e-4
@@ -90,15 +90,15 @@ def test_likelihood_and_forward_kl_lose_the_class_of_interest(ratio, criterion, 
 
 
 @pytest.mark.parametrize("offset", WITH_OFFSET)
-def test_likelihood_is_behind_cross_entropy_also_near_convergence(ratio, offset):
-    share = ratio["Dir-NLL", CONVERGENCE, offset] / ratio["Cat-KL", CONVERGENCE, offset]
-    assert (np.diff(share) < 0).all()
-    assert share[0] < 0.5
-    assert share[-1] < 0.1
+def test_likelihood_has_a_smaller_ratio_than_cross_entropy_near_convergence(ratio, offset):
+    relation = ratio["Dir-NLL", CONVERGENCE, offset] / ratio["Cat-KL", CONVERGENCE, offset]
+    assert (np.diff(relation) < 0).all()
+    assert relation[0] < 0.5
+    assert relation[-1] < 0.1
 
 
 def test_likelihood_without_offset_peaks_where_its_tail_gradient_changes_sign(ratio):
-    """The paper's "far smaller near convergence" holds but for some hundred classes."""
+    """The paper's "far smaller near convergence" holds except around 100 classes."""
     values, classes = ratio["Dir-NLL", CONVERGENCE, NONE], np.array(CLASSES)
     assert (values[(classes < 50) | (classes > 250)] < 0.8).all()
     assert (values[classes >= 1000] < 0.05).all()
@@ -121,7 +121,7 @@ def test_reverse_kl_grows_and_stabilises(ratio):
 
 @pytest.mark.parametrize("offset", Offset)
 def test_reverse_kl_at_initialisation_stays_until_the_target_is_as_flat(ratio, offset):
-    """It grows first; the paper does not say that it falls to 1 as K comes up to β₀."""
+    """It grows first and falls to 1 as K approaches β₀, which the paper does not mention."""
     values, classes = ratio["Dir-RKL", INITIALISATION, offset], np.array(CLASSES)
     assert (np.diff(values[classes <= 100]) > 0).all()
     assert (np.diff(values[classes >= 2000]) < 0).all()
@@ -132,14 +132,14 @@ def test_reverse_kl_at_initialisation_stays_until_the_target_is_as_flat(ratio, o
 @pytest.mark.parametrize("offset", WITH_OFFSET)
 def test_reverse_kl_with_offset_goes_with_cross_entropy(ratio, offset):
     for situation in Situation:
-        share = ratio["Dir-RKL", situation, offset] / ratio["Cat-KL", situation, offset]
-        assert share.min() > 0.75
-        assert share.max() < 1.7
+        relation = ratio["Dir-RKL", situation, offset] / ratio["Cat-KL", situation, offset]
+        assert relation.min() > 0.75
+        assert relation.max() < 1.7
 
 
 def test_offset_improves_the_reverse_kl_near_convergence(ratio):
     without = ratio["Dir-RKL", CONVERGENCE, NONE]
-    # against "in all situations" of the paper: without the offset it falls as the others do
+    # contrary to the paper's "in all situations": without the offset it falls like the others
     assert (np.diff(without) < 0).all()
     assert without[-1] < 1e-3
     for offset in WITH_OFFSET:
@@ -147,8 +147,8 @@ def test_offset_improves_the_reverse_kl_near_convergence(ratio):
         assert ratio["Dir-RKL", CONVERGENCE, offset][-1] > 1000 * without[-1]
 
 
-def test_forward_kl_with_offset_is_cured_near_convergence_only(ratio):
-    """Against "continues to decrease" of the paper, which holds in all other panels."""
+def test_forward_kl_with_offset_grows_near_convergence_only(ratio):
+    """The paper's "continues to decrease" holds in all other panels."""
     assert (np.diff(ratio["Dir-KL", CONVERGENCE, NONE]) < 0).all()
     for offset in WITH_OFFSET:
         values = ratio["Dir-KL", CONVERGENCE, offset]
@@ -156,8 +156,8 @@ def test_forward_kl_with_offset_is_cured_near_convergence_only(ratio):
         assert values[-1] / ratio["Dir-RKL", CONVERGENCE, offset][-1] > 0.9
 
 
-def test_what_training_sees_of_a_class_that_the_network_gave_nothing(ratio):
-    """With exp(z) far below the offset its logit moves nothing, whatever the criterion."""
+def test_all_criteria_lose_a_class_with_exp_z_far_below_the_offset(ratio):
+    """The logit of such a class has hardly any effect on α = exp(z) + 1."""
     for criterion in CRITERIA:
         values = ratio[criterion, MISCLASSIFICATION, LOGITS]
         assert (np.diff(values) < 0).all()

@@ -13,14 +13,14 @@ def one_thread() -> None:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """The format of MNIST and its kin: type and dimensions, sizes, bytes."""
+    """Write MNIST's file format: type and number of dimensions, sizes, bytes."""
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">i4").tobytes()
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 @pytest.fixture(scope="session")
 def fashion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes of images: a bright bar whose place is the class."""
+    """Write images of ten classes; the position of a bright bar is the class."""
     folder = tmp_path_factory.mktemp("fashion")
     raw = folder / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Trains linear classifiers on fixed data: run by torchrun, and called for comparison.
+"""Training of linear classifiers on fixed data: run by torchrun, and called for comparison.
 
-Without batch normalisation, two processes of batch B have to do what one of batch 2B does.
+Without batch normalisation, two processes of batch B give the same result as one of batch 2B.
 """
 
 import sys
@@ -51,9 +51,9 @@ def settings(batch_size: int, epochs: int = 4) -> Settings:
 
 def train(batch_size: int, out: Path, epochs: int = 4) -> None:
     device = train_classifier.join_others()
-    chosen = settings(batch_size, epochs)
-    data = chosen.train_set(out)
-    train_classifier.train(data, CRITERIA, chosen, members(), 1, out, device)
+    config = settings(batch_size, epochs)
+    data = config.train_set(out)
+    train_classifier.train(data, CRITERIA, config, members(), 1, out, device)
 
 
 if __name__ == "__main__":

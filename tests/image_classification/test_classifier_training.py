@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import classifiers
-from . import linear_training
 import pytest
 import torch
 import train_classifier
@@ -15,6 +14,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from fairseq_pdd.core import EnsembleStatistics, reverse_kl_proxy_dirichlet
 from fairseq_pdd.errors import UsageError
+
+from . import linear_training
 
 EXAMPLE = Path(train_classifier.__file__).parent
 
@@ -35,7 +36,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_processes_do_what_one_does_with_twice_the_batch(alone: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(alone: Path, tmp_path: Path) -> None:
     worker = Path(linear_training.__file__)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     search = os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])
@@ -49,7 +50,7 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(alone: Path, tmp_pa
 
 
 def test_training_is_sgd_on_the_mean_loss(alone: Path) -> None:
-    """Again, by hand: momentum, weight decay, warm-up and steps of the learning rate."""
+    """The loop repeats it: momentum, weight decay, warm-up and steps of the learning rate."""
     inputs, _ = linear_training.images(alone).tensors
     torch.manual_seed(1)
     model = linear_training.linear(linear_training.CLASSES)
@@ -74,7 +75,7 @@ def test_training_is_sgd_on_the_mean_loss(alone: Path) -> None:
         torch.testing.assert_close(p.detach(), trained)
 
 
-def test_an_interrupted_training_ends_as_if_it_had_not_been(
+def test_an_interrupted_training_gives_the_same_result(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_epoch = train_classifier.run_epoch
@@ -98,12 +99,12 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_every_criterion_learns(name: str) -> None:
-    """Its loss falls from a start of zero logits."""
+    """The loss falls from that of zero logits, and the prediction becomes the label."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1])
     statistics = EnsembleStatistics()
     for _ in range(3):
-        # confident in the label, and not of one opinion
+        # confident in the label, with disagreement
         logits = torch.randn(2, 4, generator=generator) + 3 * torch.eye(2, 4)
         statistics.update(logits.log_softmax(-1))
     z = torch.zeros(2, 4, requires_grad=True)
@@ -143,7 +144,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     train_classifier.main()
 
 
-def test_a_student_without_a_teacher_is_told_so(
+def test_the_error_for_a_student_without_teacher_names_the_option(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wanted = ["--criteria", "end", "pd_end2", "--out", tmp_path / "out"]
@@ -152,22 +153,22 @@ def test_a_student_without_a_teacher_is_told_so(
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         (None, "does not exist"),
         (b"no checkpoint", "is damaged or no checkpoint"),
-        ({"weight": torch.zeros(2)}, "holds no resnet8 of 8 classes"),
+        ({"weight": torch.zeros(2)}, "is no resnet8 of 8 classes"),
     ],
 )
-def test_a_wrong_member_is_named(
-    content: Any, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_error_names_a_wrong_member(
+    content: Any, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     member = tmp_path / "member.pt"
     if isinstance(content, bytes):
         member.write_bytes(content)
     elif content is not None:
         torch.save(content, member)
-    with pytest.raises(UsageError, match=f"member.pt {complaint}"):
+    with pytest.raises(UsageError, match=f"member.pt {message}"):
         command(
             monkeypatch,
             *(tmp_path, "--config", "smoke", "--criteria", "end", "--out", tmp_path / "out"),
@@ -181,6 +182,6 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         linear_training.train(16, tmp_path)
 
 
-def test_more_processes_than_images_are_told(tmp_path: Path) -> None:
+def test_fewer_images_than_a_batch_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="fewer images than a batch of 65"):
         linear_training.train(65, tmp_path)

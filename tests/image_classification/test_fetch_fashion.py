@@ -1,4 +1,4 @@
-"""Fashion-MNIST out of Debian's package, without apt: a package and its files made here."""
+"""Fashion-MNIST from a Debian package that the tests build; a fake replaces apt."""
 
 import gzip
 import subprocess
@@ -34,7 +34,7 @@ def test_files_of_the_package_are_unpacked(tmp_path: Path, monkeypatch: pytest.M
             )
             (build / "usr").mkdir()
             (build / "usr" / "train-ubyte.gz").write_bytes(gzip.compress(b"pixels"))
-            (build / "usr" / "README").write_text("not wanted")
+            (build / "usr" / "README").write_text("not an image")
             subprocess.run(["dpkg-deb", "--build", build, tmp_path / "a.deb"], check=True)
             return tmp_path / "a.deb"
 
@@ -47,15 +47,15 @@ def test_files_of_the_package_are_unpacked(tmp_path: Path, monkeypatch: pytest.M
     fetch(tmp_path / "data", monkeypatch)
 
 
-def test_without_apt_the_error_says_what_to_do(
+def test_without_apt_the_error_names_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Apt:
         def __init__(self, root: Path, languages: tuple) -> None:
-            raise fetch_fashion.AptError("apt is not here")
+            raise fetch_fashion.AptError("apt is not installed")
 
     monkeypatch.setattr(fetch_fashion, "PrivateApt", Apt)
-    with pytest.raises(UsageError, match=r"apt is not here.*four files into .*raw"):
+    with pytest.raises(UsageError, match=r"apt is not installed.*four files into .*raw"):
         fetch(tmp_path / "data", monkeypatch)
 
 

@@ -29,8 +29,8 @@ def test_fashion_holds_out_two_classes(fashion_folder: Path) -> None:
     assert [sets["corrupted/1"][i][1] for i in (3, 323)] == [sets["test"][3][1]] * 2
 
 
-def test_missing_images_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds no whole Fashion-MNIST.*fetch_fashion\.py"):
+def test_the_error_for_missing_images_names_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no complete Fashion-MNIST.*fetch_fashion\.py"):
         fashion.train_set(tmp_path)
 
 
@@ -61,13 +61,13 @@ def test_imagenet_reads_folders_by_name(tmp_path: Path) -> None:
     assert {images[0][0].shape for images in sets.values()} == {(3, 224, 224)}
 
 
-def test_a_missing_imagenet_folder_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_imagenet_folder(tmp_path: Path) -> None:
     write_images(tmp_path / "train", ["n01"])
     with pytest.raises(UsageError, match="val is not a folder"):
         imagenet.evaluation_sets(tmp_path)
 
 
-def test_glyphs_differ_and_can_be_told_apart() -> None:
+def test_glyphs_differ_and_can_be_classified() -> None:
     shapes = glyphs.glyphs(50)
     every = torch.cat([shapes.known, shapes.novel])
     assert len({image.numpy().tobytes() for image in every[:, 0]}) == len(every)
@@ -78,13 +78,13 @@ def test_glyphs_differ_and_can_be_told_apart() -> None:
     images, classes = glyphs.sample(shapes.known, 400, torch.Generator().manual_seed(0))
     again, _ = glyphs.sample(shapes.known, 400, torch.Generator().manual_seed(0))
     torch.testing.assert_close(images, again, rtol=0, atol=0)
-    # nearest mean of the styles: what a learner that only remembers would reach
+    # the nearest mean of the styles classifies without training
     means = shapes.known.mean(1).flatten(1)
     nearest = torch.cdist(images, means).argmin(-1)
     assert (nearest == classes).float().mean() > 0.5
 
 
 @pytest.mark.parametrize("classes", [1, 10**6])
-def test_a_wrong_number_of_glyphs_is_told(classes: int) -> None:
+def test_the_error_names_a_wrong_number_of_glyphs(classes: int) -> None:
     with pytest.raises(UsageError, match=f"not {classes}"):
         glyphs.glyphs(classes)

@@ -1,4 +1,4 @@
-"""The example from its first to its last stage, with next to no training."""
+"""The image example from its first to its last stage, with hardly any training."""
 
 import json
 import os
@@ -15,7 +15,7 @@ SYSTEMS = {"single", "end", "pd_end2", "end2", "ensemble", "proxy"}
 
 def run(data: Path, work: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "SCALE": "smoke", "DATA": str(data), "WORK": str(work)}
-    # the script takes its commands from .venv, here from wherever the tests run
+    # the script's default is .venv; the tests may run in another environment
     environment["BIN"] = str(Path(sys.executable).parent)
     return subprocess.run(
         ["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=600
@@ -37,7 +37,7 @@ def test_every_system_is_measured_on_every_set(finished: Any) -> None:
     assert len(sets) == 9
     assert {(row["system"], row["set"]) for row in rows} == {(s, t) for s in SYSTEMS for t in sets}
     for row in rows:
-        # an ordinary model has no knowledge uncertainty, and the test set is not told from itself
+        # ordinary models have no knowledge uncertainty; the test set is not detected against itself
         is_measured = row["set"] != "test" and row["system"] not in ("single", "end")
         assert ("auc_knowledge" in row) == is_measured
         assert ("accuracy" in row) == (row["set"] not in ("new classes", "digits"))

@@ -1,4 +1,4 @@
-"""Against textbook formulas in scipy and loops."""
+"""Predictions and scores against textbook formulas in scipy and loops."""
 
 import numpy as np
 import pytest
@@ -61,11 +61,12 @@ def test_members_that_agree_have_a_sharp_proxy() -> None:
     same = torch.randn(3, 1, K, generator=torch.Generator().manual_seed(2)).expand(3, M, K)
     proxy = of_proxy(statistics(same))
     assert proxy.knowledge is not None
-    assert torch.isfinite(proxy.total).all()
+    entropy = stats.entropy(special.softmax(same[:, 0].double().numpy(), axis=-1), axis=-1)
+    np.testing.assert_allclose(proxy.total.numpy(), entropy, rtol=1e-5)
     torch.testing.assert_close(proxy.knowledge.float(), torch.zeros(3), rtol=0, atol=1e-5)
 
 
-def test_a_prior_network_is_read_as_a_dirichlet(member_logits: Tensor) -> None:
+def test_a_prior_network_has_the_measures_of_a_dirichlet(member_logits: Tensor) -> None:
     logits = member_logits[:, 0]
     prediction = of_prior_network(logits)
     assert prediction.knowledge is not None
@@ -79,7 +80,7 @@ def test_a_prior_network_is_read_as_a_dirichlet(member_logits: Tensor) -> None:
     torch.testing.assert_close(plain.log_probs, prediction.log_probs)
 
 
-def test_the_ensemble_has_the_gap_of_entropies(member_logits: Tensor) -> None:
+def test_the_ensembles_knowledge_is_the_difference_of_entropies(member_logits: Tensor) -> None:
     probs = special.softmax(member_logits.double().numpy(), axis=-1)
     gap = stats.entropy(probs.mean(1), axis=-1) - stats.entropy(probs, axis=-1).mean(-1)
     prediction = of_ensemble(statistics(member_logits))
@@ -99,7 +100,7 @@ def scored(prediction: Prediction, labels: Tensor, batch: int) -> Scores:
 
 
 @pytest.mark.parametrize("batch", [N, 7])
-def test_quality_is_what_loops_find(member_logits: Tensor, labels: Tensor, batch: int) -> None:
+def test_quality_equals_that_of_loops(member_logits: Tensor, labels: Tensor, batch: int) -> None:
     quality = scored(of_classifier(member_logits[:, 0]), labels, batch).quality()
     probs = special.softmax(member_logits[:, 0].double().numpy(), axis=-1)
     bins: dict[int, list[tuple[float, bool]]] = {}
@@ -120,7 +121,7 @@ def test_quality_is_what_loops_find(member_logits: Tensor, labels: Tensor, batch
     assert quality == pytest.approx(expected, rel=1e-5)
 
 
-def test_detection_is_the_probability_of_a_right_order(member_logits: Tensor) -> None:
+def test_detection_is_the_probability_of_a_correct_order(member_logits: Tensor) -> None:
     unknown = torch.full((N,), -1)
     inside = scored(of_prior_network(member_logits[:, 0] + 2), unknown, 9)
     outside = scored(of_prior_network(member_logits[:, 1]), unknown, 9)
@@ -132,7 +133,9 @@ def test_detection_is_the_probability_of_a_right_order(member_logits: Tensor) ->
         assert measured[f"auc_{name}"] == pytest.approx(100 * ordered)
 
 
-def test_unknown_classes_count_for_uncertainty_only(member_logits: Tensor, labels: Tensor) -> None:
+def test_images_of_unknown_classes_count_for_uncertainty_only(
+    member_logits: Tensor, labels: Tensor
+) -> None:
     prediction = of_classifier(member_logits[:, 0])
     mixed = labels.clone()
     mixed[::2] = -1

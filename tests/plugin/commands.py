@@ -1,4 +1,4 @@
-"""Runs the real fairseq commands in processes of their own."""
+"""Functions that run the real fairseq commands, each in its own process."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ _ARCHITECTURES = {
         "--decoder-out-embed-dim", _DIM,
         "--encoder-layers", f"[({_DIM}, 3)]", "--decoder-layers", f"[({_DIM}, 3)]",
     ],
-    # one convolution, so that what is behind the end of an utterance does not leak into it
+    # one convolution, so that padding behind an utterance has no effect on it
     "s2t_transformer_s": [
         "--encoder-embed-dim", _DIM, "--encoder-ffn-embed-dim", 2 * _DIM,
         "--conv-channels", _DIM, "--conv-kernel-sizes", 3, "--dropout", 0,
@@ -48,7 +48,7 @@ _ARCHITECTURES = {
 
 
 def start(command: str, *args: Any) -> "subprocess.Popen[str]":
-    """Start a console command of this environment; on one thread, as tests run side by side."""
+    """Start a console command of this environment, on one thread since tests run in parallel."""
     executable = Path(sys.executable).parent / command
     return subprocess.Popen(
         [str(executable), *map(str, args)],
@@ -67,7 +67,7 @@ def start(command: str, *args: Any) -> "subprocess.Popen[str]":
 def finish(
     process: "subprocess.Popen[str]", check: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """Wait for a command and collect what it printed."""
+    """Wait for a command and collect its output."""
     try:
         stdout, stderr = process.communicate(timeout=600)
     finally:
@@ -87,7 +87,7 @@ def run(command: str, *args: Any, check: bool = True) -> "subprocess.CompletedPr
 
 
 def preprocess(text: Path, data: Path, *args: Any) -> "subprocess.CompletedProcess[str]":
-    """``fairseq-preprocess`` of ``text/{train,valid,test}.{xx,yy}``."""
+    """Run ``fairseq-preprocess`` on ``text/{train,valid,test}.{xx,yy}``."""
     return run(
         "fairseq-preprocess", "-s", "xx", "-t", "yy", "--trainpref", text / "train",
         "--validpref", text / "valid", "--testpref", text / "test", "--destdir", data, *args,
@@ -95,7 +95,7 @@ def preprocess(text: Path, data: Path, *args: Any) -> "subprocess.CompletedProce
 
 
 def train_args(data: Path, save_dir: Path, *args: Any, updates: int = 60) -> List[str]:
-    """Arguments of ``fairseq-train`` for a tiny model; ``args`` come last and so override."""
+    """Return arguments of ``fairseq-train`` for a tiny model; ``args`` override the defaults."""
     arch = args[args.index("--arch") + 1] if "--arch" in args else "transformer_iwslt_de_en"
     return [
         str(arg)
@@ -104,27 +104,27 @@ def train_args(data: Path, save_dir: Path, *args: Any, updates: int = 60) -> Lis
             "--optimizer", "adam", "--lr", 0.005, "--max-tokens", 600, "--max-update", updates,
             "--no-epoch-checkpoints", "--no-progress-bar", "--log-format", "json",
             "--log-interval", 20, "--num-workers", 0,
-            # fairseq's thread that reads ahead can abort a process that ends with an error
+            # with a buffer, fairseq's reading thread can abort a process that ends with an error
             "--data-buffer-size", 0, *args,
         )
     ]  # fmt: skip
 
 
 def generate_args(data: Path, path: Any, *args: Any) -> List[str]:
-    """Arguments of ``fairseq-generate`` with the plugin's task."""
+    """Return arguments of ``fairseq-generate`` with the plugin's task."""
     return [
         str(arg)
         for arg in (
             data, "--cpu", "--task", "distill_translation", "--path", path, "--beam", 3,
             "--max-tokens", 2000, "--num-workers", 0,
-            # else fairseq drops a last batch of another size
+            # with a larger multiple, fairseq drops the last batch
             "--required-batch-size-multiple", 1, *args,
         )
     ]  # fmt: skip
 
 
 def train(data: Path, save_dir: Path, *args: Any, check: bool = True, updates: int = 60) -> Any:
-    """``fairseq-train`` of a tiny model with the user dir."""
+    """Run ``fairseq-train`` on a tiny model with the user dir."""
     return run(
         "fairseq-train",
         *train_args(data, save_dir, "--user-dir", USER_DIR, *args, updates=updates),
@@ -133,7 +133,7 @@ def train(data: Path, save_dir: Path, *args: Any, check: bool = True, updates: i
 
 
 def generate(data: Path, path: Any, *args: Any, check: bool = True) -> Any:
-    """``fairseq-generate`` with the user dir and the plugin's task."""
+    """Run ``fairseq-generate`` with the user dir and the plugin's task."""
     return run(
         "fairseq-generate", *generate_args(data, path, "--user-dir", USER_DIR, *args), check=check
     )

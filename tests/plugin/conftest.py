@@ -1,17 +1,17 @@
-"""The workspace that the plugin's tests share: data, teachers and students, made once a run."""
+"""The workspace of the plugin's tests: data, teachers and students, made once per run."""
 
 import fcntl
 import os
 from pathlib import Path
 
-from . import commands
 import pytest
-from . import synthetic
 import torch
+
+from . import commands, synthetic
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # fairseq's, of hydra's and torch's old interfaces
+    # warnings of fairseq's use of old interfaces of hydra and torch
     config.addinivalue_line("filterwarnings", "ignore::UserWarning:hydra")
     config.addinivalue_line("filterwarnings", "ignore:(?s).*validated against ConfigStore schema")
     config.addinivalue_line("filterwarnings", "ignore:Support for mismatched key_padding_mask")
@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Workspace:
-    """Paths of what ``fairseq-*`` commands made in processes of their own."""
+    """Paths of the data and models that ``fairseq-*`` commands make."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -31,7 +31,7 @@ class Workspace:
         self.send = root / "send" / "checkpoint_best.pt"
 
     def log(self, name: str) -> str:
-        """What the training of that model printed."""
+        """Return the output of a model's training."""
         return (self.root / f"{name}.log").read_text(encoding="utf-8")
 
     def build(self) -> None:
@@ -42,7 +42,7 @@ class Workspace:
         distil = ["--task", "distill_translation", "--teacher-paths", self.teachers]
         self._train(
             {
-                # the defaults of fairseq's trainer apart from what the method needs
+                # the defaults of fairseq's trainer, except for the options of the method
                 "pd_send2": [*distil, "--criterion", "pd_send2", "--update-freq", 2],
                 "send": [*distil, "--criterion", "send", "--update-freq", 2],
             },

@@ -1,4 +1,4 @@
-"""Runs and builds what the fairseq commands do, in this process: no start-up time, real objects."""
+"""Functions that run fairseq's commands, and build their objects, in the test's process."""
 
 import io
 import json
@@ -8,38 +8,39 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
-from .commands import generate_args, train_args
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
 from omegaconf import DictConfig
 
-import fairseq_pdd  # noqa: F401  (registers, as --user-dir does)
+import fairseq_pdd.tasks  # noqa: F401  (registers the tasks like --user-dir)
+
+from .commands import generate_args, train_args
 
 
 class Trained(NamedTuple):
-    """What a training logged, by kind of log line."""
+    """Log lines of a training, by kind."""
 
     train: List[Dict[str, float]]
     valid: List[Dict[str, float]]
 
 
 def training_config(data: Path, save_dir: Any, *args: Any, updates: int = 2) -> DictConfig:
-    """What ``fairseq-train`` makes of its command line."""
+    """Build the configuration of ``fairseq-train`` from command-line arguments."""
     parser = options.get_training_parser()
     argv = train_args(data, save_dir, *args, updates=updates)
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, argv))
 
 
 def train(data: Path, save_dir: Any, *args: Any, updates: int = 2, bf16: bool = False) -> Trained:
-    """``fairseq-train`` of a tiny model."""
+    """Run ``fairseq-train`` on a tiny model; return its log."""
     from fairseq_cli.train import main
 
-    # where fairseq keeps the best validation loss of the process
+    # fairseq stores the best validation loss of the process there
     vars(checkpoint_utils.save_checkpoint).clear()
     metrics.reset()
     cfg = training_config(data, save_dir, *args, updates=updates)
-    if bf16:  # as with fairseq-hydra-train: the option --bf16 would ask for a TPU
+    if bf16:  # as in fairseq-hydra-train: the option --bf16 would require a TPU
         cfg.common.bf16 = cfg.task.bf16 = True
     with _messages() as messages:
         main(cfg)
@@ -52,7 +53,7 @@ def train(data: Path, save_dir: Any, *args: Any, updates: int = 2, bf16: bool = 
 
 
 def generate(data: Path, path: Any, *args: Any) -> List[str]:
-    """``fairseq-generate``; returns what it printed."""
+    """Run ``fairseq-generate``; return the lines of its output."""
     from fairseq_cli.generate import main
 
     parser = options.get_generation_parser()
@@ -64,7 +65,7 @@ def generate(data: Path, path: Any, *args: Any) -> List[str]:
 
 
 def interactive(data: Path, path: Any, file: Path, *args: Any) -> List[str]:
-    """``fairseq-interactive`` with the lines of a file; returns what it printed."""
+    """Run ``fairseq-interactive`` on the lines of a file; return the lines of its output."""
     from fairseq_cli.interactive import main
 
     argv = [
@@ -80,27 +81,27 @@ def interactive(data: Path, path: Any, file: Path, *args: Any) -> List[str]:
 
 
 def task_for(data: Path, *args: Any) -> Any:
-    """A ``distill_translation`` task that trains."""
+    """Set up a ``distill_translation`` task for training."""
     cfg = training_config(data, "unused", "--task", "distill_translation", *args)
     return tasks.setup_task(cfg.task)
 
 
 def build(data: Path, *args: Any) -> Tuple[Any, Any, Any]:
-    """Task, model and criterion, as ``fairseq-train`` builds them."""
+    """Build task, model and criterion like ``fairseq-train``."""
     cfg = training_config(data, "unused", *args)
     task = tasks.setup_task(cfg.task)
     return task, task.build_model(cfg.model), task.build_criterion(cfg.criterion)
 
 
 def load(path: Any, task: Any = None, data: Any = None) -> Any:
-    """A checkpoint's model in evaluation mode (with ``task``'s ``build_model``, if given)."""
+    """Load a checkpoint's model in evaluation mode, with ``build_model`` of ``task`` if given."""
     overrides = None if data is None else {"data": str(data)}
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)], overrides, task)
     return models[0].eval()
 
 
 def batch(task: Any, split: str, indices: Any = None) -> Dict[str, Any]:
-    """A batch of the given sentences (all) of a split."""
+    """Collate the given sentences (default: all) of a split."""
     task.load_dataset(split)
     dataset = task.dataset(split)
     indices = range(len(dataset)) if indices is None else indices
@@ -108,7 +109,7 @@ def batch(task: Any, split: str, indices: Any = None) -> Dict[str, Any]:
 
 
 def state(path: Any) -> Dict[str, Any]:
-    """A checkpoint file as torch reads it."""
+    """Read a checkpoint file with torch."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

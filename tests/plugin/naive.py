@@ -1,4 +1,4 @@
-"""Textbook formulas in float64, one position at a time: the truth for the plugin's tests."""
+"""Textbook formulas in float64, one position at a time: the expected values of plugin tests."""
 
 import math
 from typing import Any, Dict, List, Tuple
@@ -11,7 +11,7 @@ PAD, EOS = 1, 2
 
 
 def loss(criterion: str, z: Tensor, members: Tensor, offset: float) -> Tensor:
-    """A criterion from logits ``[K]`` and member probabilities ``[M, K]``."""
+    """Compute a criterion from logits ``[K]`` and member probabilities ``[M, K]``."""
     mean, k = members.mean(0), z.numel()
     if criterion == "send":
         return (mean * (mean.log() - z.log_softmax(0))).sum()
@@ -22,13 +22,13 @@ def loss(criterion: str, z: Tensor, members: Tensor, offset: float) -> Tensor:
     proxy = precision * mean + offset
     if criterion == "pd_send2_forward":
         return kl_divergence(Dirichlet(proxy), Dirichlet(alpha))
-    # Eq. 17, and what it leaves out of KL(student || proxy) / precision: no student in it
-    left_out = (torch.lgamma(proxy).sum() - torch.lgamma(proxy.sum())) / precision
-    return kl_divergence(Dirichlet(alpha), Dirichlet(proxy)) / precision - left_out
+    # Eq. 17 is KL(student || proxy) / precision without this constant of the proxy
+    constant = (torch.lgamma(proxy).sum() - torch.lgamma(proxy.sum())) / precision
+    return kl_divergence(Dirichlet(alpha), Dirichlet(proxy)) / precision - constant
 
 
 def ensemble_measures(members: Tensor) -> Dict[str, float]:
-    """Measures from member probabilities ``[M, K]``."""
+    """Compute the measures from member probabilities ``[M, K]``."""
     mean = members.mean(0)
     total, data = -(mean * mean.log()).sum(), -(members * members.log()).sum(-1).mean()
     pairs = [(p * (p.log() - q.log())).sum() for p in members for q in members]
@@ -42,7 +42,7 @@ def ensemble_measures(members: Tensor) -> Dict[str, float]:
 
 
 def dirichlet_measures(a: Tensor) -> Dict[str, float]:
-    """Measures from concentrations ``[K]``."""
+    """Compute the measures from concentrations ``[K]``."""
     m = a / a.sum()
     total = -(m * m.log()).sum()
     data = -(m * (torch.digamma(a + 1) - torch.digamma(a.sum() + 1))).sum()
@@ -57,7 +57,7 @@ def dirichlet_measures(a: Tensor) -> Dict[str, float]:
 
 
 def net_input(source: Tensor, target: Tensor) -> Dict[str, Tensor]:
-    """Input of a model for one sentence pair without padding."""
+    """Make a model's input for one sentence pair without padding."""
     return {
         "src_tokens": source.unsqueeze(0),
         "src_lengths": torch.tensor([len(source)]),
@@ -68,7 +68,7 @@ def net_input(source: Tensor, target: Tensor) -> Dict[str, Tensor]:
 def logged_sums(
     criterion: str, student: Any, members: List[Any], sample: Dict[str, Any], offset: float
 ) -> Dict[str, float]:
-    """All that a criterion logs of a batch of sentences, from each alone."""
+    """Compute the sums that a criterion logs for a batch, from each sentence alone."""
     pairs = [
         (source[source.ne(PAD)], target[target.ne(PAD)])
         for source, target in zip(sample["net_input"]["src_tokens"], sample["target"])
@@ -83,7 +83,7 @@ def sums_of_pairs(
     pairs: List[Tuple[Tensor, Tensor]],
     offset: float,
 ) -> Dict[str, float]:
-    """All that a criterion logs of sources and targets without padding."""
+    """Compute the sums that a criterion logs, from sources and targets without padding."""
     sums: Dict[str, float] = {}
     for source, target in pairs:
         inputs = net_input(source, target)
@@ -107,7 +107,7 @@ def sums_of_pairs(
 
 
 def decode(model: Any, source: Tensor, target: Tensor) -> Tensor:
-    """Logits ``[L, K]`` along a target, step by step with fairseq's incremental decoding."""
+    """Compute logits ``[L, K]`` along a target with fairseq's incremental decoding."""
     inputs = net_input(source, target)
     model = model.double().eval()  # in place
     with torch.no_grad():
@@ -120,7 +120,7 @@ def decode(model: Any, source: Tensor, target: Tensor) -> Tensor:
 
 
 def student_scores(logits: Tensor, target: Tensor, offset: float = 0.0) -> List[Dict[str, float]]:
-    """Token values of a Prior Network from its logits ``[L, K]``."""
+    """Compute the token values of a Prior Network from its logits ``[L, K]``."""
     values = []
     for z, label in zip(logits, target):
         a = z.exp() + offset
@@ -131,7 +131,7 @@ def student_scores(logits: Tensor, target: Tensor, offset: float = 0.0) -> List[
 
 
 def ensemble_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, float]]:
-    """Token values of an ensemble from its members' logits, each ``[L, K]``."""
+    """Compute the token values of an ensemble from its members' logits, each ``[L, K]``."""
     values = []
     for step, label in enumerate(target):
         probs = torch.stack([z[step].softmax(-1) for z in logits])
@@ -141,11 +141,15 @@ def ensemble_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, floa
 
 
 def expr_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, float]]:
-    """The same by ExPr: a member weighs what it gave to the tokens before, its rival 1/M."""
-    values, said = [], torch.ones(len(logits), dtype=torch.float64)
+    """Compute the token values of an ensemble by ExPr.
+
+    Members are weighted by their probabilities of the prefix. They are compared with members of
+    equal weights.
+    """
+    values, prefix_probs = [], torch.ones(len(logits), dtype=torch.float64)
     for step, label in enumerate(target):
         probs = torch.stack([z[step].softmax(-1) for z in logits])
-        weights = said / said.sum()
+        weights = prefix_probs / prefix_probs.sum()
         mean, mean_log = weights @ probs, probs.log().mean(0)
         total = -(mean * mean.log()).sum()
         data = -(weights * (probs * probs.log()).sum(-1)).sum()
@@ -158,7 +162,7 @@ def expr_scores(logits: List[Tensor], target: Tensor) -> List[Dict[str, float]]:
             "rmi": (mean * (mean.log() - mean_log)).sum().item(),
         }
         values.append({**measures, **_joint(mean[label].log(), mean_log[label])})
-        said = said * probs[:, label]
+        prefix_probs = prefix_probs * probs[:, label]
     return values
 
 
@@ -167,6 +171,6 @@ def _joint(log_mean: Tensor, mean_log: Tensor) -> Dict[str, float]:
 
 
 def columns(values: List[Dict[str, float]]) -> Tuple[Dict[str, List[float]], Dict[str, float]]:
-    """Lists by name, and their means."""
+    """Collect the token values in lists by name; return the lists and their means."""
     lists = {name: [v[name] for v in values] for name in values[0]}
     return lists, {name: sum(v) / len(v) for name, v in lists.items()}

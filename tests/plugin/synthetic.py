@@ -1,29 +1,29 @@
-"""A tiny synthetic translation corpus: words are spelt backwards and their order reversed."""
+"""A tiny synthetic translation corpus: words are spelt backwards and their order is reversed."""
 
 import random
 from pathlib import Path
 from typing import List
 
 _SYLLABLES = ["ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru"]
-# what an output format could stumble over: quotes, a backslash, sentencepiece's mark, scripts
+# strings that are difficult for output formats: quotes, a backslash, sentencepiece's mark, scripts
 _AWKWARD = ['a"\\', "größe", "日本", "слово", "▁la", "T-0"]
 WORDS = [a + b for a in _SYLLABLES for b in _SYLLABLES[:4]] + _AWKWARD
 UNKNOWN = "zzz"
 
 
 def translate(source: str) -> str:
-    """Reference translation."""
+    """Return the reference translation."""
     return " ".join(word[::-1] for word in reversed(source.split()))
 
 
 def sentences(size: int, seed: int = 0) -> List[str]:
-    """Source sentences of two to seven words."""
+    """Draw source sentences of two to seven words."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(2, 7))) for _ in range(size)]
 
 
 def write_split(folder: Path, split: str, sources: List[str]) -> None:
-    """Write ``<split>.{xx,yy}``, one token a word."""
+    """Write ``<split>.{xx,yy}``, one token per word."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{split}.xx").write_text("".join(f"{s}\n" for s in sources), encoding="utf-8")
     (folder / f"{split}.yy").write_text(

@@ -1,4 +1,4 @@
-"""Wrong input ends in one line that names the culprit and the mend, before training starts."""
+"""Wrong input ends in one line that names the cause and the fix, before training starts."""
 
 import math
 import os
@@ -7,21 +7,21 @@ import re
 import shutil
 from pathlib import Path
 
-from . import commands
-from . import inprocess
 import pytest
 import torch
 from fairseq.data import indexed_dataset
-from .inprocess import batch, build, load, state
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import EnsembleTeacher
+
+from . import commands, inprocess
+from .inprocess import batch, build, load, state
 
 DISTIL = ("--task", "distill_translation", "--criterion", "pd_send2")
 
 
 def rejected(call, *expected):
-    """The message of a call that must fail; ``expected`` are its parts."""
+    """Check that a call fails with a message of the ``expected`` parts; return the message."""
     with pytest.raises(UsageError) as caught:
         call()
     message = str(caught.value)
@@ -38,17 +38,17 @@ def train(data, save_dir, *args):
 
 @pytest.fixture
 def data(workspace, tmp_path) -> Path:
-    """Binarised data of one's own to spoil."""
+    """Copy the binarised data, so that a test can damage them."""
     return Path(shutil.copytree(workspace.data, tmp_path / "data"))
 
 
 @pytest.fixture
 def teacher(workspace, tmp_path) -> Path:
-    """A teacher of one's own to spoil."""
+    """Copy a teacher, so that a test can damage it."""
     return Path(shutil.copy(workspace.lstm, tmp_path / "teacher.pt"))
 
 
-def spoil(path, change):
+def edit(path, change):
     saved = state(path)
     change(saved)
     torch.save(saved, path)
@@ -92,13 +92,13 @@ def test_dictionary_of_other_symbols(workspace, tmp_path, data):
     )  # fmt: skip
 
 
-def test_a_dictionary_file_that_was_replaced_after_training_is_no_evidence(
+def test_a_dictionary_file_that_was_replaced_after_training_is_not_compared(
     workspace, tmp_path, data, teacher
 ):
     def move(saved):
         saved["cfg"]["task"]["data"] = str(data)
 
-    spoil(teacher, move)
+    edit(teacher, move)
     with open(data / "dict.yy.txt", "a") as stream:
         stream.write("onemore 1\n")
     build(workspace.data, *DISTIL, "--teacher-paths", teacher)
@@ -125,16 +125,16 @@ def no_dictionary(path):
 
 
 def no_configuration(path):
-    spoil(path, lambda saved: saved.update(cfg=None))
+    edit(path, lambda saved: saved.update(cfg=None))
 
 
 def other_shapes(path):
-    spoil(path, lambda saved: saved["model"].pop("decoder.fc_out.bias", None))
-    spoil(path, lambda saved: saved["model"].popitem())
+    edit(path, lambda saved: saved["model"].pop("decoder.fc_out.bias", None))
+    edit(path, lambda saved: saved["model"].popitem())
 
 
 def unknown_architecture(path):
-    spoil(path, lambda saved: setattr(saved["cfg"]["model"], "_name", "nosucharch"))
+    edit(path, lambda saved: setattr(saved["cfg"]["model"], "_name", "nosucharch"))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_damaged_teacher(workspace, tmp_path, teacher, damage):
     rejected(train(workspace.data, tmp_path, "--teacher-paths", paths), teacher)
 
 
-def test_teacher_that_wants_code_to_run(workspace, tmp_path, teacher):
+def test_teacher_file_that_would_run_code(workspace, tmp_path, teacher):
     proof = tmp_path / "executed"
 
     class Harm:
@@ -172,7 +172,7 @@ def test_teacher_with_weights_that_are_not_finite(workspace, tmp_path, teacher, 
     def change(saved):
         saved["model"]["decoder.embed_tokens.weight"][5, 5] = value
 
-    spoil(teacher, change)
+    edit(teacher, change)
     paths = f"{workspace.transformer}:{teacher}"
     rejected(
         train(workspace.data, tmp_path, "--teacher-paths", paths),
@@ -267,7 +267,7 @@ def test_empty_subset_for_generation(workspace, data):
     rejected(lambda: inprocess.generate(data, workspace.pd_send2), "'test'", "is empty", data)
 
 
-def test_subset_that_fairseq_drops_as_a_whole(workspace):
+def test_subset_that_fairseq_skips_entirely(workspace):
     def call():
         inprocess.generate(
             workspace.data, workspace.pd_send2, "--required-batch-size-multiple", 44,
@@ -282,7 +282,7 @@ def test_subset_that_fairseq_drops_as_a_whole(workspace):
 
 @pytest.fixture
 def step(workspace):
-    """Task, model and criterion ready for a batch."""
+    """Build task, model and criterion; return them with a batch."""
     task, model, criterion = build(workspace.data, *DISTIL, "--teacher-paths", workspace.teachers)
     return task, model, criterion, batch(task, "valid", range(7))
 
@@ -311,7 +311,7 @@ def test_student_that_diverged(workspace, criterion):
     assert "…" not in message
 
 
-def test_loss_that_is_not_finite_of_finite_logits(workspace):
+def test_infinite_loss_of_finite_logits(workspace):
     task, model, criterion = build(
         workspace.data, *DISTIL, "--teacher-paths", workspace.teachers, "--criterion", "send2"
     )
@@ -328,7 +328,7 @@ def failures(workspace, tmp_path_factory):
     root = tmp_path_factory.mktemp("failures")
     diverged = root / "diverged.pt"
     shutil.copy(workspace.transformer, diverged)
-    spoil(diverged, lambda saved: saved["model"]["encoder.embed_tokens.weight"].fill_(math.nan))
+    edit(diverged, lambda saved: saved["model"]["encoder.embed_tokens.weight"].fill_(math.nan))
     data = Path(shutil.copytree(workspace.data, root / "data"))
     make_empty(data, "test")
     distil = [*DISTIL, "--teacher-paths", workspace.teachers]

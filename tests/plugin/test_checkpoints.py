@@ -1,4 +1,4 @@
-"""What a student's checkpoint holds, and who can read it."""
+"""The contents of a student's checkpoint, and the programs that can read it."""
 
 import argparse
 import json
@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-from . import commands
-from . import inprocess
 import pytest
 import torch
 from fairseq import checkpoint_utils
-from .inprocess import load, state, task_for
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
 
+from . import commands, inprocess
+from .inprocess import load, state, task_for
+
 
 def strings(value: Any) -> Iterator[str]:
-    """All strings in nested containers and namespaces."""
+    """Yield all strings in nested containers and namespaces."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, dict):
@@ -46,7 +46,7 @@ def lines(output, kinds="STHDP"):
 
 
 @pytest.mark.parametrize("name", ["pd_send2", "send"])
-def test_no_trace_of_the_teachers(workspace, name):
+def test_checkpoints_contain_no_paths_of_teachers(workspace, name):
     for path in (workspace.root / name).glob("*.pt"):
         for teacher in ("transformer/", "lstm/"):
             assert not [s for s in strings(state(path)) if teacher in s]
@@ -54,7 +54,7 @@ def test_no_trace_of_the_teachers(workspace, name):
 
 
 @pytest.mark.parametrize(("name", "offset"), [("pd_send2", 1.0), ("send", None)])
-def test_a_student_knows_its_offset(workspace, name, offset):
+def test_a_checkpoint_stores_the_students_offset(workspace, name, offset):
     path = getattr(workspace, name)
     task_state = {"prior_network": None if offset is None else {"offset": offset}}
     assert state(path)["task_state"] == task_state
@@ -94,7 +94,7 @@ def test_plain_fairseq_translates_the_same(workspace):
     ]
 
 
-def test_translates_when_the_teachers_are_gone(workspace, tmp_path):
+def test_a_student_translates_without_its_teachers(workspace, tmp_path):
     teachers = [tmp_path / "one.pt", tmp_path / "two.pt"]
     shutil.copy(workspace.transformer, teachers[0])
     shutil.copy(workspace.lstm, teachers[1])
@@ -130,7 +130,9 @@ def test_an_ordinary_checkpoint_initialises_a_student(workspace, tmp_path):
 @pytest.mark.parametrize(
     ("start", "criterion", "offset"), [("pd_send2", "send", None), ("send", "send2", 1.0)]
 )
-def test_fine_tuning_follows_the_criterion_of_now(workspace, tmp_path, start, criterion, offset):
+def test_fine_tuning_stores_the_offset_of_the_new_criterion(
+    workspace, tmp_path, start, criterion, offset
+):
     distil(workspace, tmp_path, criterion, "--finetune-from-model", getattr(workspace, start))
     assert prior_network_offset(load(tmp_path / "checkpoint_last.pt")) == offset
 
@@ -144,13 +146,13 @@ def test_training_resumes(workspace, tmp_path):
     assert second["optimizer_history"][-1]["num_updates"] == 5
     assert [log["valid_num_updates"] for log in logs.valid] == [5]
     assert second["task_state"] == first["task_state"] == {"prior_network": {"offset": 1.0}}
-    # as if never interrupted
+    # the same weights as without interruption
     distil(workspace, tmp_path / "whole", updates=5)
     whole = state(tmp_path / "whole" / "checkpoint_last.pt")["model"]
     assert all(torch.allclose(second["model"][k], v, atol=1e-5) for k, v in whole.items())
 
 
-def test_resuming_asks_for_the_teachers_again(workspace, tmp_path):
+def test_resuming_requires_the_teachers_again(workspace, tmp_path):
     distil(workspace, tmp_path)
     with pytest.raises(UsageError, match="--teacher-paths"):
         inprocess.train(
@@ -172,7 +174,7 @@ def test_fairseq_validate(workspace):
     assert 0 < float(values["valid_spearman_rmi"]) <= 1
 
 
-def test_fairseq_validate_without_a_teacher_says_what_to_do(workspace):
+def test_the_error_of_fairseq_validate_without_teacher_names_the_fix(workspace):
     result = commands.run(
         "fairseq-validate", workspace.data, "--user-dir", commands.USER_DIR, "--cpu",
         "--task", "distill_translation", "--path", workspace.pd_send2, "--max-tokens", 600,

@@ -1,19 +1,19 @@
-"""From Python: fairseq's interface has the measures with the hypotheses, ours as plain values."""
+"""The Python interfaces: fairseq's hypotheses have measures, ours have them as plain values."""
 
 import dataclasses
 import json
 
-from . import inprocess
-from . import naive
 import pytest
 import torch
 from fairseq import checkpoint_utils, hub_utils
 from fairseq.models.transformer import TransformerModel
-from .inprocess import load
+from fairseq_pdd.scoring import HypothesisScorer
 
 import fairseq_pdd
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.scoring import HypothesisScorer
+
+from . import inprocess, naive
+from .inprocess import load
 
 SENTENCES = ["baba defi kugo", "lafi", "日本 größe nigo pode"]
 
@@ -69,7 +69,7 @@ def test_a_student_of_send_has_total_and_score(workspace, hub):
 
 
 def test_an_ensemble(workspace):
-    # plain translation checkpoints, so the task has to be named
+    # plain translation checkpoints do not name our task
     _, _, task = checkpoint_utils.load_model_ensemble_and_task([str(workspace.pd_send2)])
     models, cfg, _ = checkpoint_utils.load_model_ensemble_and_task(
         [str(workspace.transformer), str(workspace.lstm)], task=task
@@ -109,8 +109,8 @@ def test_translate(workspace, student):
         json.dumps(dataclasses.asdict(output))  # plain values
 
 
-def test_results_are_those_of_the_command(workspace, student, tmp_path):
-    """Of fairseq-generate, on the same sentences."""
+def test_results_are_those_of_fairseq_generate(workspace, student, tmp_path):
+    """The hub and the command have the same sentences."""
     file = tmp_path / "out.jsonl"
     inprocess.generate(workspace.data, workspace.pd_send2, "--nbest", 3, "--uncertainty-path", file)
     records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -123,7 +123,7 @@ def test_results_are_those_of_the_command(workspace, student, tmp_path):
         assert output.sequence == pytest.approx(record["sequence"], rel=1e-4, abs=1e-5)
 
 
-def test_score_is_what_translate_says(student):
+def test_score_of_translations_equals_translate(student):
     outputs = student.translate(SENTENCES, beam=2, lenpen=0.5)
     for scored, output in zip(student.score(SENTENCES, [o.text for o in outputs]), outputs):
         assert (scored.source, scored.text, scored.tokens) == (
@@ -133,7 +133,7 @@ def test_score_is_what_translate_says(student):
         assert scored.sequence == pytest.approx(output.sequence, rel=1e-4, abs=1e-5)
 
 
-def test_only_what_is_returned_is_scored(student, monkeypatch):
+def test_only_returned_hypotheses_are_scored(student, monkeypatch):
     scored = []
     score = HypothesisScorer.score
 
@@ -147,7 +147,7 @@ def test_only_what_is_returned_is_scored(student, monkeypatch):
 
 
 def test_an_ensemble_of_plain_checkpoints(workspace):
-    """Trained for fairseq's own task, of two architectures."""
+    """The members are of two architectures and of fairseq's own task."""
     ensemble = fairseq_pdd.load([workspace.transformer, str(workspace.lstm)], workspace.data)
     joined = fairseq_pdd.load(workspace.teachers)
     for output, same in zip(ensemble.translate(SENTENCES), joined.translate(SENTENCES)):
@@ -159,8 +159,8 @@ def test_an_ensemble_of_plain_checkpoints(workspace):
 
 def test_a_plain_model(workspace):
     (output,) = fairseq_pdd.load(workspace.transformer).score(["lafi"], ["ifal"])
-    known = {name for name, value in output.sequence.items() if value is not None}
-    assert known == {"total", "score"}
+    available = {name for name, value in output.sequence.items() if value is not None}
+    assert available == {"total", "score"}
     assert output.token["rmi"] is None
 
 
@@ -175,8 +175,8 @@ def test_subwords(workspace, tmp_path):
         workspace.pd_send2, bpe="sentencepiece", sentencepiece_model=tmp_path / "spm.model"
     )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
-    said = pieces.encode("baba lafi", out_type=str)
-    expected = model.src_dict.encode_line(" ".join(said), add_if_not_exist=False)
+    subwords = pieces.encode("baba lafi", out_type=str)
+    expected = model.src_dict.encode_line(" ".join(subwords), add_if_not_exist=False)
     assert model.encode("baba lafi").tolist() == expected.tolist()
     (output,) = model.translate(["baba lafi"])
     assert output.text == pieces.decode(output.tokens[:-1])
@@ -186,7 +186,7 @@ def test_no_sentences(student):
     assert student.translate([]) == student.score([], []) == []
 
 
-def test_bad_use_is_named(workspace, student, tmp_path):
+def test_errors_name_the_wrong_argument(workspace, student, tmp_path):
     for call, message in (
         (lambda: student.translate("lafi"), "list of sentences"),
         (lambda: student.score("lafi", "ifal"), "list of sentences"),
@@ -201,7 +201,7 @@ def test_bad_use_is_named(workspace, student, tmp_path):
             call()
 
 
-def test_other_dictionaries_are_named(workspace, tmp_path):
+def test_other_dictionaries_are_refused(workspace, tmp_path):
     for side in ("xx", "yy"):
         text = (workspace.data / f"dict.{side}.txt").read_text("utf-8")
         (tmp_path / f"dict.{side}.txt").write_text(f"{text}extra 1\n", encoding="utf-8")

@@ -1,14 +1,13 @@
-"""``fairseq-interactive``: the same records, numbered as its own lines."""
+"""``fairseq-interactive``: records like those of generation, with the ids of its own lines."""
 
 import json
 import re
 from typing import Any, Dict, List
 
-from . import commands
-from . import inprocess
-from . import naive
 import pytest
 import torch
+
+from . import commands, inprocess, naive
 from .inprocess import load, task_for
 
 LINES = ["lafi", "baba defi kugo lafi mede", "", "日本 größe nigo", "lafi", "zzz baba"]
@@ -30,13 +29,13 @@ def records_of(output: List[str]) -> List[Dict[str, Any]]:
 
 
 def own_lines(output: List[str]) -> List[str]:
-    """fairseq's, but for times."""
+    """Select fairseq's own lines, without those of times."""
     return [line for line in output if re.match(r"[SHDPCT]-\d", line)]
 
 
 @pytest.mark.parametrize("buffer", [(), ("--buffer-size", 4, "--batch-size", 3)], ids=["1", "4"])
 @pytest.mark.parametrize("model", ["pd_send2", "teachers"])
-def test_records_are_numbered_as_fairseqs_lines(workspace, file, model, buffer):
+def test_records_have_the_ids_of_fairseqs_lines(workspace, file, model, buffer):
     path = getattr(workspace, model)
     output = inprocess.interactive(workspace.data, path, file, "--nbest", 2, *buffer)
     records = records_of(output)
@@ -75,7 +74,7 @@ def test_fairseqs_lines_are_those_of_plain_translation(workspace, file):
     plain = inprocess.interactive(workspace.data, workspace.pd_send2, file, "--task", "translation")
     assert own_lines(ours) == own_lines(plain)
     assert not any(line.startswith(("T-", "U-")) for line in plain)
-    # fairseq's tools take every line that begins with T- for a reference
+    # fairseq's tools read every line that begins with T- as a reference
     assert not any(line.startswith("T-") for line in ours)
 
 
@@ -92,8 +91,8 @@ def test_constraints(workspace, tmp_path):
     assert free["source"] == "lafi"
 
 
-def test_the_command_writes_a_file_as_it_goes(workspace, file, tmp_path):
-    """The real command, end to end."""
+def test_the_command_writes_a_file(workspace, file, tmp_path):
+    """The real command runs end to end, in its own process."""
     path = tmp_path / "new" / "u.jsonl"
     result = commands.run(
         "fairseq-interactive", workspace.data, "--user-dir", commands.USER_DIR, "--cpu",

@@ -1,18 +1,18 @@
-"""The wrapper that reads any encoder-decoder as a Prior Network."""
+"""The wrapper that makes a Prior Network of any encoder-decoder."""
 
 from types import SimpleNamespace
 
-from . import inprocess
-from . import naive
 import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from .inprocess import batch, build, load, task_for
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models import PriorNetwork
 from fairseq_pdd.models.prior_network import mark_prior_network, prior_network_offset
+
+from . import inprocess, naive
+from .inprocess import batch, build, load, task_for
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_score(workspace, task, model, shifted, offset):
         assert scored[1][1]["token"][name] == pytest.approx(lists[name], rel=1e-4, abs=1e-5)
 
 
-def test_owns_no_parameters_and_leaves_the_model_alone(model):
+def test_has_no_parameters_and_does_not_change_the_model(model):
     keys, call = list(model.state_dict()), model.forward
     network = PriorNetwork(model, 1.0)
     assert list(model.state_dict()) == keys
@@ -65,7 +65,7 @@ def test_owns_no_parameters_and_leaves_the_model_alone(model):
     assert network.model is model
 
 
-def test_marks(workspace, model):
+def test_marks_are_set_and_read(workspace, model):
     assert prior_network_offset(model) == 1.0
     ordinary = load(workspace.transformer)
     assert prior_network_offset(ordinary) is None
@@ -74,7 +74,7 @@ def test_marks(workspace, model):
     assert "prior_network" not in str(list(ordinary.state_dict()))
 
 
-def test_marks_do_not_leak_to_the_next_checkpoint(workspace, task):
+def test_marks_are_those_of_each_checkpoint(workspace, task):
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task(
         [str(workspace.pd_send2), str(workspace.transformer), str(workspace.send)], task=task
     )

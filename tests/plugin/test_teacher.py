@@ -6,10 +6,11 @@ import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.modules import MultiheadAttention
-from .inprocess import batch, build, load, task_for
 
 from fairseq_pdd.core import EnsembleStatistics, ensemble_measures
 from fairseq_pdd.teacher import EnsembleTeacher, load_members
+
+from .inprocess import batch, build, load, task_for
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_members_are_frozen(training, sample):
     assert torch.equal(statistics.mean_probs, again.mean_probs)
 
 
-def test_student_and_criterion_know_no_teacher(training):
+def test_student_and_criterion_do_not_hold_the_teacher(training):
     task, model, criterion = training
     theirs = {id(p) for m in task.teacher.members for p in m.parameters()}
     assert not list(criterion.parameters())
@@ -142,6 +143,10 @@ def test_load_members_serves_python_callers(workspace):
     assert isinstance(members[0], ARCH_MODEL_REGISTRY["lstm"])
 
 
+def test_the_online_teacher_accepts_any_data_set(training):
+    training[0].teacher.check("any name", [])
+
+
 def test_one_member_is_a_teacher_without_diversity(workspace, sample):
     teacher = EnsembleTeacher([load(workspace.lstm)], torch.float32)
     statistics: EnsembleStatistics = teacher.statistics(sample, sample["target"].ne(1))
@@ -150,7 +155,7 @@ def test_one_member_is_a_teacher_without_diversity(workspace, sample):
 
 
 def test_encoders_run_once_a_batch_without_gradient_or_attention_weights(workspace):
-    """In training and in validation, which go the same way."""
+    """Training and validation compute the teacher's statistics in the same way."""
     task, model, criterion = build(
         workspace.data, "--task", "distill_translation", "--criterion", "pd_send2",
         "--teacher-paths", f"{workspace.transformer}:{workspace.lstm}:{workspace.transformer}",

@@ -1,15 +1,17 @@
-"""The teacher cache: what the online teacher says, exactly; never anything else."""
+"""The teacher cache holds the online teacher's statistics, and other data is refused."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import commands
 import numpy as np
 import pytest
 import torch
-from .inprocess import batch, build, task_for, train
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app
@@ -17,7 +19,10 @@ from fairseq_pdd.core import EnsembleStatistics, TopKProbs
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.teacher.cache import layout
-from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+
+from . import commands
+from .inprocess import batch, build, task_for, train
 
 
 def settings(workspace, destdir, **changes):
@@ -45,7 +50,7 @@ def cache(workspace, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def full(workspace, tmp_path_factory):
-    """Every class is listed."""
+    """A cache that lists every class."""
     folder = tmp_path_factory.mktemp("cache") / "full"
     build_cache(settings(workspace, folder, topk=10_000))
     return folder
@@ -86,7 +91,7 @@ def test_all_classes_listed_is_the_online_teacher(workspace, full, online, split
 
 
 @pytest.mark.parametrize("criterion", ["pd_send2", "pd_send2_forward", "send"])
-def test_criterions_do_not_tell_it_from_the_online_teacher(workspace, full, criterion):
+def test_criterions_give_the_same_loss_as_with_the_online_teacher(workspace, full, criterion):
     results = []
     for teacher in (["--teacher-cache", full], ["--teacher-paths", workspace.teachers]):
         torch.manual_seed(1)
@@ -118,7 +123,7 @@ def test_a_top_k_is_that_of_the_online_teacher(workspace, cache, online):
     same(ours.measures().total, expected.measures().total)
 
 
-def test_float16_is_as_good_as_its_digits(workspace, cache, tmp_path):
+def test_float16_is_as_precise_as_its_digits(workspace, cache, tmp_path):
     build_cache(settings(workspace, tmp_path / "half", dtype="float16", subsets=("valid",)))
     task = task_for(workspace.data)
     sample = batch(task, "valid", range(20))
@@ -133,7 +138,7 @@ def test_float16_is_as_good_as_its_digits(workspace, cache, tmp_path):
 
 
 def test_students_train_from_it_without_a_teacher(workspace, cache, tmp_path):
-    """The real commands, from the cache to a student; the folder is in no checkpoint."""
+    """The real commands build a cache and train a student, whose checkpoint does not name it."""
     folder = tmp_path / "cache"
     made = commands.run(
         "fairseq-pdd", "teacher-cache", workspace.data, "--path", workspace.teachers,
@@ -180,8 +185,8 @@ def test_a_complete_cache_is_left_as_it_is(workspace, cache, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
 
 
-def test_an_interrupted_build_goes_on(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr("fairseq_pdd.teacher.cache.build.SHARD_SENTENCES", 100)
+def test_an_interrupted_build_is_completed(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr("fairseq_pdd.transfer.cache_builder.SHARD_SENTENCES", 100)
     monkeypatch.setattr("fairseq_pdd.teacher.cache.reader.SHARD_SENTENCES", 100)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     build_cache(settings(workspace, whole))
@@ -198,7 +203,7 @@ def test_an_interrupted_build_goes_on(workspace, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build_cache(settings(workspace, broken))
     task = task_for(workspace.data)
-    with pytest.raises(UsageError, match=r"not finished.*goes on"):
+    with pytest.raises(UsageError, match=r"not finished.*teacher-cache again"):
         CachedTeacher(str(broken), task)
     finished = {path: path.stat().st_mtime_ns for path in broken.glob("*/*.tokens.npy")}
     assert 0 < len(finished) < len(list(whole.glob("*/*.tokens.npy")))
@@ -228,7 +233,7 @@ def test_a_folder_with_another_cache_is_left_alone(workspace, cache, changes, me
     if "checkpoints" in changes:
         changes = {"checkpoints": (str(workspace.lstm),)}
     before = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match=f"made of something else.*{message}"):
+    with pytest.raises(UsageError, match=f"holds another teacher cache.*{message}"):
         build_cache(settings(workspace, cache, **changes))
     assert before == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
@@ -295,7 +300,7 @@ def test_another_text_of_the_same_lengths_is_refused(workspace, cache):
             return item
 
     teacher.check("valid", dataset)
-    with pytest.raises(UsageError, match="the text, first seen at sentence 5"):
+    with pytest.raises(UsageError, match=r"text \(of sentence 5\)"):
         teacher.check("valid", Changed())
 
 
@@ -314,7 +319,7 @@ def test_another_dictionary_is_refused(workspace, cache, tmp_path):
     ("args", "criterion", "message"),
     [
         (["--teacher-cache", "{cache}", "--teacher-paths", "a.pt"], "pd_send2", "not both"),
-        (["--teacher-cache", "{cache}"], "send2", "each member's probabilities"),
+        (["--teacher-cache", "{cache}"], "send2", "member.* probabilities.*--teacher-paths"),
         (["--teacher-cache", "nowhere"], "pd_send2", "nowhere does not exist"),
     ],
 )
@@ -347,8 +352,34 @@ def test_building_from_bad_input(workspace, tmp_path, changes, message):
 
 def test_no_disk_no_work(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UsageError, match="are free: choose another --destdir or a smaller --topk"):
+    with pytest.raises(UsageError, match="are free: give another --destdir or a smaller --topk"):
         build_cache(settings(workspace, tmp_path / "cache"))
+
+
+def test_a_cache_has_no_probabilities_of_members(workspace, cache):
+    task = task_for(workspace.data)
+    sample = batch(task, "valid", range(3))
+    statistics = CachedTeacher(str(cache), task).statistics(sample, sample["target"].ne(1))
+    with pytest.raises(UsageError, match=r"not hold the members' prob.*give --teacher-paths"):
+        _ = statistics.mean_log_probs
+
+
+def test_the_command_prints_no_messages_of_other_libraries(workspace, tmp_path):
+    """Worker processes included."""
+    script = "from fairseq_pdd.cli.main import app; app()"
+    args = (
+        "teacher-cache", workspace.data, "--path", workspace.teachers, "--destdir",
+        tmp_path / "cache", "--subset", "train,valid", "--workers", 2, "--cpu",
+    )  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "classes listed" in result.stdout
+    bars = re.compile(r"(reading checkpoints|loading teachers|running 2 teachers|checking \w+)")
+    lines = [line for line in re.split(r"[\r\n]+", result.stderr) if line.strip()]
+    assert [line for line in lines if not bars.match(line)] == []
 
 
 def test_a_folder_of_something_else_is_refused(workspace, tmp_path):
@@ -357,7 +388,7 @@ def test_a_folder_of_something_else_is_refused(workspace, tmp_path):
         build_cache(settings(workspace, tmp_path))
 
 
-def test_what_a_token_takes_is_what_the_help_says():
+def test_the_help_gives_the_size_of_a_token():
     assert layout.token_dtype(64, 40_000, "float16").itemsize == 272
     assert layout.token_dtype(64, 1 << 16, "float16").itemsize == 272
     assert layout.token_dtype(64, (1 << 16) + 1, "float16").itemsize == 272 + 128
@@ -367,7 +398,7 @@ def test_what_a_token_takes_is_what_the_help_says():
 
 
 def test_files_are_plain_arrays(cache):
-    """Anyone can read a cache with NumPy alone."""
+    """NumPy alone can read a cache."""
     manifest = json.loads((cache / "cache.json").read_text())
     tokens = np.load(cache / "valid" / "00000.tokens.npy", mmap_mode="r")
     samples = np.load(cache / "valid" / "00000.samples.npy")

@@ -1,23 +1,24 @@
-"""What a teacher takes of memory, where its weights are, and what is refused before loading."""
+"""Memory of a teacher, place of its weights, and refusal before loading."""
 
 import gc
 import logging
 import weakref
 from types import SimpleNamespace
 
-from . import inprocess
 import measuring
 import pytest
 import torch
 from fairseq import checkpoint_utils, models
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
-from .inprocess import batch, build, load, state
 from tqdm import tqdm
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import EnsembleTeacher, memory
 from fairseq_pdd.teacher import ensemble as ensemble_module
+
+from . import inprocess
+from .inprocess import batch, build, load, state
 
 TYPES, TOKENS = 5000, 400
 
@@ -47,7 +48,7 @@ def large_batch():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("offload", [False, True])
-def test_memory_beyond_the_weights_is_what_is_promised_for_any_number_of_members(dtype, offload):
+def test_memory_beyond_the_weights_is_as_documented_for_any_number_of_members(dtype, offload):
     sample, mask = large_batch()
     assert int(mask.sum()) == TOKENS
     members = [transformer() for _ in range(10)]
@@ -55,13 +56,13 @@ def test_memory_beyond_the_weights_is_what_is_promised_for_any_number_of_members
     for number in (2, 5, 10):
         teacher = EnsembleTeacher(members[:number], dtype, offload)
         peaks.append(measuring.peak_bytes(lambda t=teacher: t.statistics(sample, mask)))
-    promised = memory.statistics_bytes(TOKENS, TYPES)
+    documented = memory.statistics_bytes(TOKENS, TYPES)
     assert peaks[0] == peaks[1] == peaks[2]
-    assert 0.6 * promised < peaks[0] <= promised
+    assert 0.6 * documented < peaks[0] <= documented
 
 
 class Watch:
-    """Sees in every call of every module which members' weights are away from home."""
+    """Record, at each call of a module, how many tensors of each member are moved."""
 
     def __init__(self, members):
         self.members = members
@@ -80,7 +81,7 @@ class Watch:
             self.away.append(now)
 
 
-def test_offloaded_members_visit_one_at_a_time(workspace, monkeypatch):
+def test_offloaded_members_are_moved_one_at_a_time(workspace, monkeypatch):
     sample = batch(inprocess.task_for(workspace.data), "valid", range(10))
     mask = sample["target"].ne(1)
     paths = (workspace.transformer, workspace.lstm)
@@ -103,7 +104,7 @@ def test_offloaded_members_visit_one_at_a_time(workspace, monkeypatch):
         assert all(torch.equal(v, saved[name]) for name, v in member.state_dict().items())
 
 
-def test_a_failing_batch_leaves_offloaded_members_at_home(workspace, monkeypatch):
+def test_offloaded_members_are_restored_after_a_failure(workspace, monkeypatch):
     sample = batch(inprocess.task_for(workspace.data), "valid", range(4))
     members = [load(workspace.transformer)]
     teacher = EnsembleTeacher(members, torch.float32, offload=True)
@@ -154,29 +155,29 @@ def size(number):
 
 
 def saved_numbers(member):
-    """How many a checkpoint holds: the weights, and buffers such as a version number."""
+    """Count the numbers that a checkpoint holds: weights, and buffers such as a version."""
     weights = sum(p.numel() for p in member.parameters())
     parameters = {name for name, _ in member.named_parameters(remove_duplicate=False)}
     return weights + sum(v.numel() for k, v in member.state_dict().items() if k not in parameters)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_told_as_they_will_be(workspace, dtype):
+def test_the_size_of_weights_is_that_after_casting(workspace, dtype):
     for path in (workspace.transformer, workspace.lstm):
         member = load(path).to(dtype)
-        told = memory.weights_of(state(path)["model"], dtype)
-        assert told.parameters == saved_numbers(member)
-        assert told.bytes == told.parameters * dtype.itemsize
+        weights = memory.weights_of(state(path)["model"], dtype)
+        assert weights.parameters == saved_numbers(member)
+        assert weights.bytes == weights.parameters * dtype.itemsize
 
 
 def test_tied_weights_count_once_even_where_saved_as_copies():
     model = transformer()
     copies = {name: v.clone() for name, v in model.state_dict().items()}
     assert sum(v.shape == (TYPES, 8) for v in copies.values()) == 3
-    told = memory.weights_of(copies, torch.float32)
-    assert told.parameters == saved_numbers(model)
+    weights = memory.weights_of(copies, torch.float32)
+    assert weights.parameters == saved_numbers(model)
     copies["decoder.embed_tokens.weight"][-1, -1] += 1
-    assert memory.weights_of(copies, torch.float32).parameters == told.parameters + TYPES * 8
+    assert memory.weights_of(copies, torch.float32).parameters == weights.parameters + TYPES * 8
 
 
 def test_optimizer_state_is_let_go_before_a_model_is_built(workspace, monkeypatch):
@@ -211,7 +212,7 @@ def test_checkpoints_of_old_pytorch_are_measured_too(workspace, tmp_path):
     assert len(teacher) == 1
 
 
-# telling and refusing
+# log and refusal
 
 
 def distil(workspace, *args):
@@ -221,7 +222,7 @@ def distil(workspace, *args):
     )  # fmt: skip
 
 
-def test_the_log_tells_what_the_teacher_takes(workspace, caplog):
+def test_the_log_gives_the_memory_of_the_teacher(workspace, caplog):
     caplog.set_level(logging.INFO, logger=memory.__name__)
     task, _, _ = distil(workspace, "--max-tokens", 500, "--teacher-dtype", "bfloat16")
     (line,) = [r.getMessage() for r in caplog.records if r.name == memory.__name__]
@@ -242,7 +243,7 @@ def refused(workspace, monkeypatch, available, *args):
     return str(caught.value)
 
 
-def test_what_cannot_fit_is_refused_before_loading(workspace, monkeypatch):
+def test_a_teacher_that_cannot_fit_is_refused_before_loading(workspace, monkeypatch):
     message = refused(workspace, monkeypatch, lambda device: 100_000, "--max-tokens", 600)
     for part in (
         "does not fit", "on cpu", "100kB are free", "--teacher-dtype bfloat16", "--max-tokens",

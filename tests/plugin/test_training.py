@@ -1,12 +1,13 @@
-"""``fairseq-train`` with every criterion and number type that the package promises."""
+"""``fairseq-train`` with every criterion and number type that the package supports."""
 
 import json
 import math
 
-from . import inprocess
-from . import naive
 import pytest
+import sacrebleu
 import torch
+
+from . import inprocess, naive
 from .inprocess import batch, load
 
 TEACHER = {
@@ -37,6 +38,20 @@ def strip(values, prefix):
     return {key.replace(prefix, "", 1): value for key, value in values.items()}
 
 
+def check_relations(values):
+    """Check the relations between logged values, which are rounded to 3 decimals or more."""
+    values = {key: float(value) for key, value in values.items()}
+    assert values["ppl"] == pytest.approx(2 ** values["nll_loss"], rel=1e-3, abs=6e-3)
+    for owner in ("teacher", "student"):
+        if f"{owner}_rmi" in values:
+            names = ("total", "data", "mutual_information", "epkl", "rmi")
+            total, data, information, epkl, rmi = (values[f"{owner}_{name}"] for name in names)
+            assert information == pytest.approx(total - data, rel=1e-4, abs=2e-3)
+            assert epkl == pytest.approx(information + rmi, rel=1e-4, abs=2e-3)
+            assert min(data, information, rmi) >= 0
+            assert math.isfinite(values[f"{owner}_log_precision"])
+
+
 @pytest.mark.parametrize("name", ["pd_send2", "send"])
 @pytest.mark.parametrize("kind", ["train", "valid"])
 def test_every_epoch_logs_every_measure(workspace, name, kind):
@@ -45,7 +60,8 @@ def test_every_epoch_logs_every_measure(workspace, name, kind):
     assert len(epochs) > 10
     for values in epochs:
         assert expected <= values.keys()
-        assert all(math.isfinite(float(values[key])) for key in expected)
+        assert math.isfinite(float(values["loss"]))
+        check_relations(values)
     assert not {key for key in epochs[0] if key.startswith("student_")} - expected
 
 
@@ -57,7 +73,7 @@ def test_students_approach_their_teacher(workspace, name):
 
 
 @pytest.mark.parametrize("name", ["pd_send2", "send"])
-def test_validation_logs_what_the_formulas_give(workspace, name):
+def test_validation_logs_the_values_of_the_formulas(workspace, name):
     student = load(workspace.root / name / "checkpoint_last.pt").double()
     members = [load(workspace.transformer).double(), load(workspace.lstm).double()]
     sample = batch(inprocess.task_for(workspace.data), "valid")
@@ -82,6 +98,7 @@ def test_criterions_train(workspace, tmp_path, criterion):
     expected = COMMON | (STUDENT if criterion != "send" else {"student_total"})
     assert expected <= values.keys()
     assert all(math.isfinite(v) for v in values.values())
+    check_relations(values)
     assert values["num_updates"] == 6
     saved = inprocess.state(tmp_path / "checkpoint_last.pt")["task_state"]
     assert saved == {"prior_network": None if criterion == "send" else {"offset": 0.5}}
@@ -90,7 +107,7 @@ def test_criterions_train(workspace, tmp_path, criterion):
 @pytest.mark.parametrize(
     ("args", "bf16"),
     [
-        # flat gradients ask for a GPU, in fairseq itself
+        # fairseq requires a GPU for flat gradients
         (["--fp16", "--fp16-no-flatten-grads"], False),
         (["--memory-efficient-fp16"], False),
         (["--fp16-no-flatten-grads"], True),
@@ -108,13 +125,24 @@ def test_number_types(workspace, tmp_path, args, bf16):
     assert all(torch.isfinite(w).all() for w in weights)
 
 
-def test_validation_bleu_goes_along(workspace, tmp_path):
+def test_validation_bleu_is_that_of_generation(workspace, tmp_path):
     logs = distil(
         workspace, tmp_path, "pd_send2", "--eval-bleu", "--eval-bleu-args",
         '{"beam": 2, "max_len_b": 10}', "--best-checkpoint-metric", "bleu",
-        "--maximize-best-checkpoint-metric", updates=2,
+        "--maximize-best-checkpoint-metric", "--finetune-from-model", workspace.transformer,
+        "--lr", 1e-9, updates=2,
     )  # fmt: skip
-    assert math.isfinite(logs.valid[-1]["valid_bleu"])
+    # at this learning rate the student is still the model that it starts from
+    output = inprocess.generate(
+        workspace.data, workspace.transformer, "--gen-subset", "valid", "--beam", 2,
+        "--max-len-b", 10,
+    )  # fmt: skip
+    texts = {line.split("\t")[0]: line.split("\t")[-1] for line in output if line[1:2] == "-"}
+    numbers = range(sum(name.startswith("T-") for name in texts))
+    hypotheses, references = ([texts[f"{kind}-{n}"] for n in numbers] for kind in "DT")
+    expected = sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert expected > 10
+    assert logs.valid[-1]["valid_bleu"] == pytest.approx(expected, abs=0.02)
 
 
 def test_a_task_with_an_ordinary_criterion_needs_no_teacher(workspace, tmp_path):
@@ -122,7 +150,12 @@ def test_a_task_with_an_ordinary_criterion_needs_no_teacher(workspace, tmp_path)
         workspace.data, tmp_path, "--task", "distill_translation",
         "--criterion", "label_smoothed_cross_entropy",
     )  # fmt: skip
-    assert math.isfinite(logs.valid[-1]["valid_loss"])
+    sample = batch(inprocess.task_for(workspace.data), "valid")
+    mask = sample["target"].ne(naive.PAD)
+    with torch.no_grad():
+        logits = load(tmp_path / "checkpoint_last.pt")(**sample["net_input"])[0][mask]
+    expected = torch.nn.functional.cross_entropy(logits, sample["target"][mask]).item()
+    assert logs.valid[-1]["valid_loss"] == pytest.approx(expected / math.log(2), abs=1e-3)
     saved = inprocess.state(tmp_path / "checkpoint_last.pt")["task_state"]
     assert saved == {"prior_network": None}
 
@@ -130,11 +163,19 @@ def test_a_task_with_an_ordinary_criterion_needs_no_teacher(workspace, tmp_path)
 @pytest.mark.parametrize("arch", ["lstm", "fconv"])
 def test_other_architectures_become_students(workspace, tmp_path, arch):
     logs = distil(workspace, tmp_path, "pd_send2", "--arch", arch)
-    assert math.isfinite(logs.valid[-1]["valid_student_rmi"])
+    student = load(tmp_path / "checkpoint_last.pt").double()
+    sample = batch(inprocess.task_for(workspace.data), "valid")
+    with torch.no_grad():
+        logits = student(**sample["net_input"])[0][sample["target"].ne(naive.PAD)]
+    rmi = [naive.dirichlet_measures(z.exp())["rmi"] for z in logits]
+    expected = sum(rmi) / len(rmi)
+    assert logs.valid[-1]["valid_student_rmi"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_epochs_shorter_than_the_log_interval_still_log_measures(workspace, tmp_path):
     logs = distil(workspace, tmp_path, "pd_send2", "--log-interval", 1000, updates=10)
     assert len(logs.train) > 1
     for epoch in logs.train:
-        assert all(math.isfinite(epoch[f"train_{name}"]) for name in COMMON | STUDENT)
+        values = strip(epoch, "train_")
+        assert values.keys() >= COMMON | STUDENT
+        check_relations(values)

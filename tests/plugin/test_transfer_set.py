@@ -1,18 +1,22 @@
-"""``fairseq-pdd transfer-set``, against fairseq-generate and the data that it started from."""
+"""``fairseq-pdd transfer-set``, compared with fairseq-generate and with the original data."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any, List, Tuple
 
-from . import commands
 import pytest
 import torch
 from fairseq.data import Dictionary, data_utils
+from graphlib import TopologicalSorter
 from typer.testing import CliRunner
 
+from fairseq_pdd import transfer
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.transfer import build, translate
+from fairseq_pdd.transfer import set_builder, translate
+
+from . import commands
 
 
 def invoke(*args: Any) -> str:
@@ -32,7 +36,7 @@ def pairs(folder: Path, subset: str) -> List[Tuple[str, str]]:
     return list(zip(*sides))
 
 
-def test_both_targets_are_the_references_and_what_fairseq_generate_says(
+def test_both_targets_are_the_references_and_the_output_of_fairseq_generate(
     workspace: Any, tmp_path: Path
 ) -> None:
     invoke(
@@ -69,7 +73,7 @@ def test_reference_targets_need_no_translation_and_are_not_built_twice(
     args = (workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set")
     invoke(*args, "--targets", "reference")
     assert pairs(tmp_path / "set", "train") == pairs(workspace.data, "train")
-    monkeypatch.setattr(build, "_corpus", lambda _: [])
+    monkeypatch.setattr(set_builder, "_corpus", lambda _: [])
     invoke(*args, "--targets", "reference")
     with pytest.raises(UsageError, match="not this transfer set"):
         invoke(*args, "--targets", "both")
@@ -107,13 +111,13 @@ def test_an_interrupted_run_translates_only_what_is_missing(
 def test_a_sentence_without_translation_is_dropped_and_counted(
     workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "translate", lambda *_: {0: "ab", 2: ""})
+    monkeypatch.setattr(set_builder, "translate", lambda *_: {0: "ab", 2: ""})
     destdir = tmp_path / "set"
     invoke(workspace.data, "--path", workspace.teachers, "--destdir", destdir, "--subset", "valid")
     (source, _), *_ = pairs(workspace.data, "valid")
     (made,) = pairs(destdir, "train")
     assert made[0] == source
-    counts = json.loads((destdir / build.MANIFEST).read_text())["counts"]
+    counts = json.loads((destdir / set_builder.MANIFEST).read_text())["counts"]
     assert counts == {"pairs": 1, "sentences": 40, "dropped": 39}
 
 
@@ -134,7 +138,18 @@ def test_bad_input_is_named(workspace: Any, tmp_path: Path, change: Any, culprit
     assert not (tmp_path / "set").exists()
 
 
-def test_the_failure_of_fairseq_generate_is_told(workspace: Any, tmp_path: Path) -> None:
+def test_modules_do_not_import_one_another_in_a_circle() -> None:
+    """Imports within functions and for type checking count."""
+    graph = {}
+    for path in Path(transfer.__file__).parent.glob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        local = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.level == 1]
+        graph[path.stem] = {n.module or alias.name for n in local for alias in n.names}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("settings") < order.index("translate") < order.index("set_builder")
+
+
+def test_the_failure_of_fairseq_generate_is_reported(workspace: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pt"
     torch.save({"model": {}}, broken)
     with pytest.raises(UsageError, match=r"KeyError.*stderr\.log"):

@@ -1,4 +1,4 @@
-"""Debian's text for the quickstart, on small indexes and an imitated apt; nothing is downloaded."""
+"""Debian's text for the quickstart, on small indexes and with a fake apt; nothing is downloaded."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def test_source_package_is_the_name_unless_stated():
         "Package:\nSource:\n",
     ],
 )
-def test_incomplete_stanzas_are_left_out(text):
+def test_incomplete_stanzas_are_skipped(text):
     assert apt_index.parse_translations(text, "de") == {}
     assert all(name and source for name, source in apt_index.parse_sources(text).items())
 
@@ -134,22 +134,22 @@ def test_any_text_parses(text):
     apt_index.parse_sources(text)
 
 
-def test_complaint_is_one_line_and_prefers_errors():
+def test_apts_first_error_is_reported_in_one_line():
     messages = b"Reading...\nW: slow mirror\nE: Unable to lock\nE: second"
-    assert private_apt.complaint(messages) == "apt says: E: Unable to lock"
-    assert private_apt.complaint(b"") == "apt gives no reason"
+    assert private_apt.first_error(messages) == "apt reports: E: Unable to lock"
+    assert private_apt.first_error(b"") == "apt gives no reason"
 
 
 def test_dialogue_pairs_sentences_and_undoes_escapes():
     text = """
-        dialogId("a-1", "font_small", "He said \\"no\\". Did he?")
-        dialogStr("Er sagte »nein«. Tat er das?")
+        dialogId("a-1", "font_small", "He cried \\"no\\". Did he?")
+        dialogStr("Er rief »nein«. Tat er das?")
         dialogId("a-2", "font_small", "This line has no translation.")
         dialogId("a-3", "font_big", "Two\\nlines here. And more.")
         dialogStr("Ein Satz")
     """
     assert ddtp.parse_dialogue(text) == [
-        ('He said "no".', "Er sagte »nein«."),
+        ('He cried "no".', "Er rief »nein«."),
         ("Did he?", "Tat er das?"),
         ("Two lines here. And more.", "Ein Satz"),
     ]
@@ -158,7 +158,7 @@ def test_dialogue_pairs_sentences_and_undoes_escapes():
 # -------------------------------------------------------------------------- alignment
 
 
-def test_alignment_joins_on_md5_and_falls_back_to_what_agrees():
+def test_alignment_joins_on_md5_and_keeps_the_parts_with_equal_counts():
     groups = ddtp.group_by_split(
         apt_index.parse_translations(ENGLISH, "en"),
         apt_index.parse_translations(GERMAN, "de"),
@@ -212,7 +212,7 @@ def test_split_follows_the_hash_of_the_source_package():
 
 
 def brute_force_leaks(held_out, train, threshold):
-    """Every pair compared, from the definition."""
+    """Find leaks by their definition, comparing every pair."""
 
     def letters_and_zeros(sentence):
         out = ""
@@ -245,12 +245,12 @@ SENTENCES = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=12)
 
 @given(SENTENCES, SENTENCES, st.sampled_from([0.0, 0.25, 0.5, 0.75]))
 @settings(max_examples=300)
-def test_leaks_are_those_of_a_comparison_of_all_pairs(held_out, train, threshold):
+def test_leaks_equal_those_of_brute_force(held_out, train, threshold):
     found = leakage.find_leaks(held_out, train, threshold)
     assert found == brute_force_leaks(held_out, train, threshold)
 
 
-def test_leaks_by_hand():
+def test_leaks_of_an_example():
     train = ["Version 3.11 of the Frob tool", "one two three four five six"]
     held_out = [
         "version 2.4 of the frob TOOL",
@@ -286,7 +286,7 @@ def test_samples_are_ordered_and_nested():
     assert corpus.sample(pairs, None) == corpus.sample(pairs, 100) == pairs
 
 
-def test_word_limit_is_for_both_sides_and_untranslated_pairs_go():
+def test_word_limit_is_for_both_sides_and_untranslated_pairs_are_removed():
     long = "one two three four five"
     pairs = [
         ("a b c", "x y z"),
@@ -298,7 +298,7 @@ def test_word_limit_is_for_both_sides_and_untranslated_pairs_go():
     assert corpus.fitting(pairs, 4) == [("a b c", "x y z")]
 
 
-# ------------------------------------------------------------------------ apt, imitated
+# ------------------------------------------------------------------------------ fake apt
 
 
 def lines(path):
@@ -323,7 +323,7 @@ def run_script(tmp_path, path):
     )
 
 
-def test_without_apt_the_script_says_what_to_do(tmp_path):
+def test_without_apt_the_error_names_the_fix(tmp_path):
     result = run_script(tmp_path, tmp_path / "no-tools")
     assert result.returncode == 2
     assert "apt-get is not installed" in result.stderr
@@ -336,12 +336,15 @@ def test_without_apt_the_script_says_what_to_do(tmp_path):
     [
         (
             "echo 'E: The list of sources could not be read.' >&2; exit 100",
-            "update failed; apt says: E:",
+            "update failed; apt reports: E:",
         ),
-        ("echo 'W: Failed to fetch http://x' >&2", "no translations into en, de, fr; apt says: W:"),
+        (
+            "echo 'W: Failed to fetch http://x' >&2",
+            "no translations into en, de, fr; apt reports: W:",
+        ),
     ],
 )
-def test_failure_of_apt_is_passed_on(tmp_path, capsys, monkeypatch, script, expected):
+def test_failure_of_apt_is_reported(tmp_path, capsys, monkeypatch, script, expected):
     tools = tmp_path / "tools"
     for name in ("apt-get", "dpkg-deb", "apt-helper"):
         fake_tool(tools, name, script)
@@ -354,11 +357,11 @@ def test_failure_of_apt_is_passed_on(tmp_path, capsys, monkeypatch, script, expe
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_debian_text_from_imitated_apt(tmp_path, capsys, monkeypatch):
-    """The whole way from indexes to files, with shell scripts in the place of apt."""
+def test_all_sets_are_made_with_a_fake_apt(tmp_path, capsys, monkeypatch):
+    """All steps from indexes to files run; shell scripts replace apt."""
     english, other, packages = [], {"de": [], "fr": []}, []
     for number in range(200):
-        # Letters, since numbers are all the same to the check for leakage.
+        # Letters, since the check for leakage replaces all numbers by 0.
         name = "".join("abcdefghij"[int(digit)] for digit in f"{number:03}")
         english.append(
             f"Package: {name}\nDescription-md5: {number}\n"
@@ -380,7 +383,7 @@ def test_debian_text_from_imitated_apt(tmp_path, capsys, monkeypatch):
         ("binary-amd64_Packages", packages),
     ):
         (indexes / (prefix + kind)).write_text("\n".join(stanzas))
-    # A suite without translations, which must change nothing.
+    # A suite without translations changes nothing.
     (indexes / "mirror_dists_stable-security_main_binary-amd64_Packages").write_text("x")
     game = tmp_path / "x" / "script" / "room"
     game.mkdir(parents=True)
@@ -403,7 +406,7 @@ def test_debian_text_from_imitated_apt(tmp_path, capsys, monkeypatch):
 
     out = tmp_path / "out"
     messages = capsys.readouterr().err
-    assert messages.count("WARNING") == 5  # four indexes and the package, none of them Debian's
+    assert messages.count("WARNING") == 5  # four indexes and the package, all fakes
     manifest = json.loads((out / "manifest.json").read_text())
     assert set(manifest["indexes"]) == {
         "stable_main_i18n_Translation-en",

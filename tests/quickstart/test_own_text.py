@@ -1,4 +1,4 @@
-"""One's own text for the quickstart: what becomes of it, and complaints."""
+"""Own text for the quickstart: the sets made from it, and errors."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import ddtp  # noqa: E402
 
 
 def sentences(split, count):
-    """Pairs that share no word with another split; letters, since all numbers count as one."""
+    """Make pairs that share no word with another split, with letters since numbers become 0."""
     names = [split + chr(97 + i // 26) + chr(97 + i % 26) for i in range(count)]
     return [
         (f"{name} reads {split} files quick{name}", f"{name} liest {split} Dateien schnell{name}")
@@ -47,7 +47,7 @@ def lines(path):
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_own_text_is_filtered_cleared_of_leaks_and_described(own, capsys):
+def test_own_text_is_filtered_and_its_leaks_are_removed(own, capsys):
     train, test = sentences("train", 50), sentences("test", 20)
     same = (train[0][0].upper(), "das gleiche noch einmal")
     near = (train[1][0] + " now", "fast das gleiche noch einmal")
@@ -151,7 +151,7 @@ def test_second_run_does_nothing_until_something_changed(own, capsys):
     assert not list(out.glob("ood_news*"))  # a set that is gone leaves no file behind
 
 
-# ------------------------------------------------------------------------- complaints
+# ----------------------------------------------------------------------------- errors
 
 
 def drop_line(path):
@@ -173,7 +173,7 @@ def drop_line(path):
         (lambda own: give(own, "test", sentences("train", 9)), (), "nothing of test is held out"),
         (lambda own: give(own, "test", [("a a a", "b b b")]), (), "ood_permuted has no sentence"),
         (lambda own: give(own, "ood_x", [("a", "b")]), (), "ood_x has no sentence"),
-        (lambda own: give(own, "ood_permuted", [("a", "b")]), (), "rename yours"),
+        (lambda own: give(own, "ood_permuted", [("a", "b")]), (), "another name"),
         (lambda own: give(own, "ood_x", [("a b c", "")]), (), "ood_x.de is empty"),
         (lambda own: None, ("--own", "/no/such/folder"), "/no/such/folder is no folder"),
         (lambda own: None, ("--source-lang", "fr"), "train.fr is missing"),
@@ -190,7 +190,7 @@ def test_bad_own_text_gives_one_line_and_no_output(own, capsys, damage, more, ex
     assert not list((own.parent).glob("out/*"))
 
 
-def test_output_over_the_input_is_refused(own, capsys):
+def test_the_input_folder_as_output_is_refused(own, capsys):
     assert ddtp.main(["--own", str(own), "--out", str(own)]) == 2
     assert "write to another folder" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The quickstart from its first to its last stage, on text of one's own and next to no training."""
+"""The quickstart from its first to its last stage, on own text and with hardly any training."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def write_text(folder: Path) -> None:
 
 def run(own: Path, work: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work), **settings}
-    # the script takes its commands from .venv, here from wherever the tests run
+    # the script's default is .venv; the tests may run in another environment
     environment["BIN"] = str(Path(sys.executable).parent)
     return subprocess.run(
         ["bash", str(RUN)], env=environment, capture_output=True, text=True, timeout=900
@@ -58,7 +58,7 @@ def test_every_system_has_every_column(finished: Any) -> None:
             assert 0 <= row["ood_permuted total"] <= 100
 
 
-def test_the_table_is_printed_and_kept(finished: Any) -> None:
+def test_the_table_is_printed_and_written(finished: Any) -> None:
     root, result = finished
     table = (root / "work" / "table.md").read_text()
     assert table in result.stdout
@@ -67,7 +67,7 @@ def test_the_table_is_printed_and_kept(finished: Any) -> None:
     assert (root / "work" / "ood.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_does_nothing_again(finished: Any) -> None:
+def test_a_second_run_repeats_nothing(finished: Any) -> None:
     root, _ = finished
     logs = sorted((root / "work" / "logs").iterdir())
     before = [path.stat().st_mtime_ns for path in logs]
@@ -90,7 +90,7 @@ def test_a_failed_command_is_named_with_its_log(finished: Any, tmp_path: Path) -
     )
 
 
-def test_without_data_one_line_tells_what_to_do(tmp_path: Path) -> None:
+def test_missing_data_are_reported_in_one_line(tmp_path: Path) -> None:
     result = run(tmp_path / "nowhere", tmp_path / "work")
     assert result.returncode == 2
     assert "nowhere" in result.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""How tests start Chromium, and what they read off a page."""
+"""Options of Chromium, and helpers that measure a page."""
 
 import re
 from typing import Callable
@@ -35,7 +35,7 @@ def linear(rgb: "np.ndarray") -> "np.ndarray":
 
 
 def oklab_lightness(rgb: "np.ndarray") -> float:
-    """L of OKLab (Ottosson, 2020)."""
+    """Compute L of OKLab (Ottosson, 2020)."""
     cones = np.array(
         [
             [0.4122214708, 0.5363325363, 0.0514459929],
@@ -49,7 +49,7 @@ def oklab_lightness(rgb: "np.ndarray") -> float:
 
 
 def contrast(first: str, second: str) -> float:
-    """Contrast ratio of WCAG 2, from 1 to 21, of two colours as the browser writes them."""
+    """Compute the contrast ratio of WCAG 2, from 1 to 21, of two colours in CSS notation."""
     weights = np.array([0.2126, 0.7152, 0.0722])
     low, high = sorted(float(weights @ linear(rgb_of(colour))) for colour in (first, second))
     return (high + 0.05) / (low + 0.05)

@@ -1,12 +1,13 @@
-"""Reports in headless Chromium, which must neither complain nor ask for anything."""
+"""Reports in headless Chromium, which must neither log nor request anything."""
 
 import shutil
 from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from .chromium_page import ARGUMENTS, OpenReport
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from .chromium_page import ARGUMENTS, OpenReport
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_report(chromium: Browser) -> Iterator[OpenReport]:
-    """``open_report(file, **settings of the context)`` opens the file, ready to be used."""
+    """Return a function that opens a file with settings of the browser context."""
     contexts: List[BrowserContext] = []
     complaints: List[str] = []
     requests: List[str] = []

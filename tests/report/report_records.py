@@ -1,4 +1,4 @@
-"""Records as fairseq-generate writes them, of systems that never were."""
+"""Records of invented systems, as fairseq-generate writes them."""
 
 import json
 import random
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from fairseq_pdd.assess import TRANSLATION, System
-from fairseq_pdd.report.build import build_report
+from fairseq_pdd.report.assemble import build_report
 
 MEASURES = ("total", "data", "mutual_information", "epkl", "rmi", "score", "rmi_score")
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ei", "an", "en")]
 
 
 def make_scores(rng: random.Random, tokens: int, level: float, knowledge: bool) -> Dict[str, Any]:
-    """Token values and their means; the identities of the measures hold."""
+    """Draw token values and their means; the identities of the measures hold."""
     columns: Dict[str, Optional[List[float]]] = {name: [] for name in MEASURES}
     for _ in range(tokens):
         data, mutual, rmi = (rng.gammavariate(1.2, level * s) for s in (1.0, 0.15, 0.2))
@@ -48,9 +48,9 @@ def make_records(
     expr: bool = False,
     words: int = 9,
 ) -> List[Dict[str, Any]]:
-    """Hypotheses in an order that is not that of ids, as batches by length give them."""
+    """Make hypotheses in the order of their lengths, as fairseq-generate writes them."""
     rng = random.Random(seed)
-    texts = random.Random(99)  # the same sources whatever the system
+    texts = random.Random(99)  # the same sources for all systems
     records = []
     for number in range(sentences):
         source = " ".join(_word(texts) for _ in range(texts.randint(3, words)))
@@ -93,7 +93,7 @@ def write_report(
     title: str = "A report",
     **limits: int,
 ) -> Path:
-    """Write records of each system and set, and the page made of them."""
+    """Write records of each system and set, and their report."""
     for system, sets in systems.items():
         for name, records in sets.items():
             write(folder / system / f"{name}.jsonl", records)

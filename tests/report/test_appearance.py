@@ -1,10 +1,11 @@
-"""The page can be read: in both themes, on a phone, without a mouse, and with 10,000 hypotheses."""
+"""The page is readable: in both themes, on a phone, without a mouse, and with 10,000 hypotheses."""
 
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from . import report_records
 from .chromium_page import OpenReport, contrast
 
@@ -41,7 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_on_whatever_it_stands(
+def test_text_has_contrast_on_every_background(
     open_report: OpenReport, report: Path, scheme: str
 ) -> None:
     page = open_report(report, color_scheme=scheme)
@@ -122,7 +123,7 @@ def test_ten_thousand_hypotheses_take_seconds(open_report: OpenReport, tmp_path:
     assert page.inner_text("#count") == "1–25 of 2000 sentences"
 
 
-def test_a_part_of_a_large_set_is_named_as_such(open_report: OpenReport, tmp_path: Path) -> None:
+def test_a_part_of_a_large_set_is_marked(open_report: OpenReport, tmp_path: Path) -> None:
     records = report_records.make_records(1, 30, nbest=3)
     report = report_records.write_report(tmp_path, {"s": {"test": records}}, nbest=2, sentences=10)
     page = open_report(report)

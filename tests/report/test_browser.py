@@ -1,4 +1,4 @@
-"""The browser of outputs does what its controls say; compared with Python on the same records."""
+"""Controls of the browser of outputs, compared with Python on the same records."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+from playwright.sync_api import Page
+
 from . import report_records
 from .chromium_page import OpenReport, choose, oklab_lightness, rgb_of
-from playwright.sync_api import Page
 
 STEPS = 7
 LABELS = {
@@ -24,7 +25,7 @@ Records = List[Dict[str, Any]]
 
 
 class Report:
-    """Records of two systems and two sets, and the page made of them."""
+    """Records of two systems and two sets, and their page."""
 
     def __init__(self, folder: Path) -> None:
         self.records = {
@@ -44,7 +45,7 @@ class Report:
         return sorted(records, key=lambda record: record["id"])
 
     def top(self, system: str, measure: str) -> float:
-        """Where the ramp ends: the 95 % quantile of all tokens of the system, in 2 digits."""
+        """Compute the end of the ramp: the 95 % quantile of the system's tokens, in 2 digits."""
         values = [
             value
             for records in self.records[system].values()
@@ -76,7 +77,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def all_ids(page: Page) -> List[int]:
-    """Ids of the sentences on all pages, in order."""
+    """Return the ids of the sentences on all pages, in order."""
     ids: List[int] = []
     while True:
         ids += page.evaluate(
@@ -89,7 +90,7 @@ def all_ids(page: Page) -> List[int]:
 
 
 def shown_tokens(page: Page) -> List[Any]:
-    """For each sentence on the page the shade and the written value of its tokens."""
+    """Return the shade and the written value of the tokens of each sentence on the page."""
     return page.evaluate(
         """[...document.querySelectorAll('.texts .tokens')].map((line) =>
           [...line.querySelectorAll('.token')].map((t) => [t.dataset.shade, t.dataset.value]))"""
@@ -114,7 +115,7 @@ def test_the_measure_shades_the_tokens(open_report: OpenReport, report: Report) 
                 assert number(written) == pytest.approx(value, rel=2e-3, abs=1e-3)
                 shades.add(shade)
         assert len(shades) == STEPS
-        # the legend says the same
+        # the legend has the same bounds
         legend = page.locator("#legend-steps li").all_inner_texts()
         bounds = [float(text.strip("≥ ")) for text in legend]
         assert bounds == pytest.approx([top * i / STEPS for i in range(STEPS)], rel=0.06)
@@ -172,7 +173,7 @@ def test_a_range_filters(open_report: OpenReport, report: Report) -> None:
     assert all_ids(page) == [r["id"] for r in records]
 
 
-def test_search_finds_text_in_whatever_case(open_report: OpenReport, report: Report) -> None:
+def test_search_ignores_case(open_report: OpenReport, report: Report) -> None:
     page = open_report(report.path)
     choose(page, "set", "test")
     records = report.records["ensemble"]["test"]
@@ -202,7 +203,7 @@ def test_systems_and_sets_are_switched(open_report: OpenReport, report: Report) 
     choose(page, "set", "ood_noise")
     page.select_option("#measure", value="total")
     choose(page, "system", "single")
-    # what was chosen stays where the system has it
+    # a selection stays where the system has it
     assert page.locator("#set option:checked").inner_text() == "ood_noise"
     assert page.locator("#measure option").all_inner_texts() == ["Total", "Score"]
     best = report.best("single", "ood_noise")
@@ -261,7 +262,7 @@ def test_values_of_a_token_by_mouse_and_keyboard(open_report: OpenReport, report
     assert_values(len(record["tokens"]) - 1)
     page.keyboard.press("Escape")
     assert page.locator("#values").is_hidden()
-    # one stop of Tab a line
+    # one stop of Tab per line
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
 
@@ -312,7 +313,7 @@ def test_hostile_text_is_shown_as_text(open_report: OpenReport, tmp_path: Path) 
 
 
 def test_records_of_other_systems_are_shown_too(open_report: OpenReport, tmp_path: Path) -> None:
-    """Speech has no source, blind sets no reference; pieces are marked otherwise or are words."""
+    """Speech has no source, blind sets have no reference; pieces have other marks or are words."""
     records = report_records.make_records(1, 4, words=3)
     cases: List[Any] = [
         (["ein@@", "mal", "hin", "</s>"], "einmal hin"),

@@ -1,19 +1,22 @@
-"""``fairseq-pdd report`` from its command line to the tables on the page."""
+"""``fairseq-pdd report``, from its command line to the tables on the page."""
 
+import builtins
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from . import report_records
-from .chromium_page import OpenReport
 from playwright.sync_api import Page
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
+
+from . import report_records
+from .chromium_page import OpenReport
 
 SETS = {"test": 1.0, "ood_french": 2.0, "ood_noise": 1.2, "nll": 0.8}
 SYSTEMS: Dict[str, bool] = {"ensemble": True, "student-seed1": True, "student-seed2": True}
@@ -44,7 +47,7 @@ def table(page: Page, label: str) -> List[List[str]]:
 
 
 def aucs(folder: Path, measure: str) -> List[float]:
-    """Of both out-of-domain sets, by scikit-learn on values read by nothing of ours."""
+    """Compute the AUCs of both out-of-domain sets with scikit-learn, without our reader."""
     pattern = re.compile(rf'"sequence": {{[^}}]*"{measure}": ([^,}}]*)')
     values = {
         name: [float(v) for v in pattern.findall((folder / f"{name}.jsonl").read_text("utf-8"))]
@@ -57,7 +60,7 @@ def aucs(folder: Path, measure: str) -> List[float]:
     ]
 
 
-def test_tables_hold_what_the_records_say(
+def test_tables_hold_the_values_of_the_records(
     open_report: OpenReport, records: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "report.html"
@@ -87,7 +90,7 @@ def test_tables_hold_what_the_records_say(
     assert len(errors["ensemble"]) == 8
 
 
-def test_plots_are_of_the_chosen_system(
+def test_plots_are_of_the_selected_system(
     open_report: OpenReport, records: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "report.html"
@@ -103,7 +106,7 @@ def test_plots_are_of_the_chosen_system(
     assert page.locator("svg:visible").first.evaluate("(s) => s.getBoundingClientRect().width") > 99
 
 
-def test_folders_of_single_systems_will_do(
+def test_folders_of_single_systems_are_accepted(
     open_report: OpenReport, records: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "report.html"
@@ -111,11 +114,11 @@ def test_folders_of_single_systems_will_do(
     page = open_report(out)
     assert page.title() == page.inner_text("h1") == "Two of four"
     assert page.locator("#system option").all_inner_texts() == ["single", "ensemble"]
-    # references that were scored are no outputs
+    # scored references are no outputs
     assert page.locator("#set option").all_inner_texts() == ["test", "ood_french", "ood_noise"]
 
 
-def test_faults_are_told_in_a_line(records: Path, tmp_path: Path) -> None:
+def test_faults_are_reported_in_one_line(records: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     with pytest.raises(UsageError, match="has no records"):
         run(tmp_path, "--out", out)
@@ -123,14 +126,42 @@ def test_faults_are_told_in_a_line(records: Path, tmp_path: Path) -> None:
         run(records / "single", records / "single", "--out", out)
     with pytest.raises(UsageError, match="give only one"):
         run(records / "single", records, "--out", out, "--system", "ensemble")
-    with pytest.raises(UsageError, match=r"cannot write .*Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot write .*: it is a folder"):
         run(records / "single", "--out", tmp_path)
     made = report_records.make_records(1, 3)
     made[1]["token"]["rmi"] = made[1]["token"]["rmi"][1:]
     report_records.write(tmp_path / "odd" / "test.jsonl", made)
-    with pytest.raises(UsageError, match=r"odd.test\.jsonl: id \d, rank 0, has \d+ tokens and"):
+    message = r"odd.test\.jsonl, line \d: id \d, rank 0, has \d+ tokens but"
+    with pytest.raises(UsageError, match=message):
         run(tmp_path / "odd", "--out", out)
     assert not out.exists()
+
+
+def test_every_file_is_read_once(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Counter[Path] = Counter()
+    builtin_open = builtins.open
+
+    def count(file: Any, *args: Any, **options: Any) -> Any:
+        if str(file).endswith(".jsonl"):
+            opened[Path(file)] += 1
+        return builtin_open(file, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", count)
+    run(records, "--out", tmp_path / "report.html")
+    assert opened == dict.fromkeys(records.glob("*/*.jsonl"), 1)
+
+
+def test_an_older_report_survives_a_failure(records: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    with pytest.raises(UsageError, match="has no records"):
+        run(tmp_path / "none", "--out", out)
+    assert out.read_text() == "older"
+    run(records / "single", "--out", out)
+    assert out.read_text("utf-8").startswith("<!doctype html>")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_half_a_surrogate_pair_reaches_the_page(open_report: OpenReport, tmp_path: Path) -> None:

@@ -1,19 +1,25 @@
-"""The workspace that the speech tests share: data, teachers and students, made once a run."""
+"""Workspace that the speech tests share: data, teachers and students, made once per run."""
 
 import fcntl
 import os
 import shutil
 from pathlib import Path
 
-from ..plugin import inprocess
 import pytest
-from . import spoken
 import torch
+
+from fairseq_pdd.speech.examples import import_speech_recognition
+
+from ..plugin import inprocess
+from . import spoken
 from .recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2, S2T
+
+# These tests name vggtransformer in arguments of functions, not of the process.
+import_speech_recognition()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # of torch, torchaudio and fairseq: old interfaces
+    # old interfaces of torch, torchaudio and fairseq
     config.addinivalue_line("filterwarnings", "ignore::UserWarning")
 
 
@@ -36,7 +42,7 @@ class Workspace:
         spoken.write_lists(self.lists)
         ordinary = ("--criterion", "label_smoothed_cross_entropy")
         for seed, member in enumerate(self.members, 1):
-            # as users of fairseq train them: its own task
+            # members of fairseq's own task
             args = ("--task", "speech_to_text", *S2T, *ordinary, "--seed", seed)
             inprocess.train(self.tables, member.parent, *args, updates=120)
         for seed, member in enumerate(self.vgg_members, 1):
@@ -72,13 +78,13 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def tables(workspace: Workspace, tmp_path: Path) -> Path:
-    """Manifests of one's own to spoil; the features are those of the workspace."""
+    """Manifests that a test may change; the features are those of the workspace."""
     return Path(shutil.copytree(workspace.tables, tmp_path / "tables"))
 
 
 @pytest.fixture
 def lists(workspace: Workspace, tmp_path: Path) -> Path:
-    """Lists of one's own to spoil; the audio is that of the workspace."""
+    """Lists that a test may change; the audio is that of the workspace."""
     return Path(
         shutil.copytree(workspace.lists, tmp_path / "lists", ignore=shutil.ignore_patterns("audio"))
     )

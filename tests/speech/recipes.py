@@ -1,4 +1,4 @@
-"""Arguments of the two recipes that a student can follow."""
+"""Arguments of the two speech recipes."""
 
 S2T = ("--arch", "s2t_transformer_s", "--max-tokens", 2000)
 VGG = ("--arch", "vggtransformer_1", "--max-tokens", 2000)

@@ -1,4 +1,4 @@
-"""A tiny synthetic speech corpus: every letter is a sound of its own."""
+"""A tiny synthetic speech corpus in which each letter has its own sound."""
 
 import csv
 import io
@@ -22,14 +22,14 @@ _LETTER_SECONDS = 0.06
 
 
 class Utterance(NamedTuple):
-    """A name as LibriSpeech gives it, speaker-chapter-number, and what is said."""
+    """A name in LibriSpeech's form, speaker-chapter-number, and a transcript."""
 
     name: str
     text: str
 
 
 def utterances(size: int, seed: int) -> List[Utterance]:
-    """Utterances of one to three words by four speakers."""
+    """Make utterances of one to three words by four speakers."""
     rng = random.Random(seed)
     return [
         Utterance(f"{1 + i % 4}-{seed}-{i:04d}", " ".join(rng.choices(WORDS, k=rng.randint(1, 3))))
@@ -41,7 +41,7 @@ SPLITS = {"train": utterances(200, 1), "valid": utterances(20, 2), "test": utter
 
 
 def waveform(utterance: Utterance, rate: int = RATE) -> np.ndarray:
-    """Samples in [-1, 1]: a tone for each letter, silence for a space, and noise."""
+    """Make samples in [-1, 1]: a tone for each letter, silence for a space, and noise."""
     times = np.arange(int(rate * _LETTER_SECONDS)) / rate
     tones = [
         0.0 * times if c == " " else 0.3 * np.sin(2 * np.pi * 200 * (2 + LETTERS.index(c)) * times)
@@ -52,7 +52,7 @@ def waveform(utterance: Utterance, rate: int = RATE) -> np.ndarray:
 
 
 def features(utterance: Utterance, bins: int = BINS) -> np.ndarray:
-    """Frames ``[T, bins]``: four for each letter, its own direction, and noise."""
+    """Make frames ``[T, bins]``: four for each letter, in a direction of its own, and noise."""
     directions = np.random.default_rng(0).standard_normal((len(LETTERS) + 1, bins))
     frames = np.repeat(directions[[LETTERS.find(c) for c in utterance.text]], 4, axis=0)
     return (frames + 0.3 * _rng(utterance).standard_normal(frames.shape)).astype(np.float32)
@@ -63,7 +63,7 @@ def _rng(utterance: Utterance) -> np.random.Generator:
 
 
 def npy(array: np.ndarray) -> bytes:
-    """Content of a .npy file."""
+    """Return the content of a .npy file."""
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
@@ -81,7 +81,7 @@ def write_table(path: Path, rows: Sequence[Dict[str, Any]]) -> None:
 
 
 def read_table(path: Path) -> List[Dict[str, str]]:
-    """Rows of a manifest."""
+    """Read the rows of a manifest."""
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None))
 
@@ -105,7 +105,7 @@ def write_config(folder: Path, **changes: Any) -> None:
 
 
 def write_pieces(folder: Path) -> sentencepiece.SentencePieceProcessor:
-    """Train sentencepiece, and write its pieces as a dictionary of fairseq's, too."""
+    """Train sentencepiece, and write its pieces as a fairseq dictionary."""
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter([u.text for u in SPLITS["train"]]),
         model_prefix=str(folder / "spm"), vocab_size=VOCABULARY, bos_id=0, pad_id=1, eos_id=2,
@@ -118,7 +118,7 @@ def write_pieces(folder: Path) -> sentencepiece.SentencePieceProcessor:
 
 
 def write_tables(folder: Path) -> None:
-    """Everything that ``speech_to_text`` reads: features in a zip, manifests, config, pieces."""
+    """Write the data of ``speech_to_text``: features in a zip, manifests, config, pieces."""
     folder.mkdir()
     archive = folder / "features.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as stream:
@@ -147,7 +147,7 @@ def write_tables(folder: Path) -> None:
 
 
 def write_lists(folder: Path) -> None:
-    """Everything that ``speech_recognition`` reads: audio, lists of utterances, dictionary."""
+    """Write the data of ``speech_recognition``: audio, lists of utterances, dictionary."""
     (folder / "audio").mkdir(parents=True)
     pieces = write_pieces(folder)
     (folder / "spm.txt").rename(folder / "dict.txt")

@@ -1,23 +1,24 @@
-"""Wrong speech data ends in one line that names the file and the mend, before training starts."""
+"""Wrong speech data ends in one line with the file and the fix, before training starts."""
 
 import json
 
-from ..plugin import inprocess
 import numpy as np
 import pytest
 import soundfile
-from . import spoken
 import torch
-from ..plugin.inprocess import build
-from .recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.speech import inputs
 from fairseq_pdd.speech.inputs import Expected, Utterance, check_inputs
 
+from ..plugin import inprocess
+from ..plugin.inprocess import build
+from . import spoken
+from .recipes import DISTIL_S2T, DISTIL_VGG, PD_SEND2
+
 
 def rejected(call, *expected):
-    """The message of a call that must fail; ``expected`` are its parts."""
+    """Return the message of a call that must fail, and check that it contains ``expected``."""
     with pytest.raises(UsageError) as caught:
         call()
     message = str(caught.value)
@@ -28,7 +29,7 @@ def rejected(call, *expected):
 
 
 def change_row(tables, split="train", row=3, **values):
-    """Spoil a row of a manifest; returns what the row was."""
+    """Change a row of a manifest and return the original row."""
     path = tables / f"{split}.tsv"
     rows = spoken.read_table(path)
     old = rows[row]
@@ -91,8 +92,8 @@ def test_input_that_cannot_be_used(tables, tmp_path, audio, expected):
     ("rate", "dimension", "sox", "expected"),
     [
         (16000, 80, True, None),
-        (8000, 80, True, "sample rate of 8,000 Hz and not of 16,000"),
-        (16000, 40, True, "computes 80 features, and the model takes frames of 40"),
+        (8000, 80, True, "sample rate of 8,000 Hz instead of 16,000"),
+        (16000, 40, True, "computes 80 features per frame, but the model takes 40"),
         (16000, 80, False, "store features (.npy)"),
     ],
 )
@@ -116,7 +117,7 @@ def test_audio(tmp_path, monkeypatch, rate, dimension, sox, expected, kind):
             rejected(lambda: check_inputs(*arguments), "train.tsv", path, expected)  # noqa: B023
 
 
-def test_audio_in_an_environment_that_cannot_read_it_is_told_before_training(tables, tmp_path):
+def test_audio_that_torchaudio_cannot_read_is_reported_before_training(tables, tmp_path):
     path = tmp_path / "one.wav"
     soundfile.write(path, spoken.waveform(spoken.SPLITS["train"][0]), spoken.RATE)
     spoken.write_config(tables, input_feat_per_channel=80)
@@ -156,7 +157,7 @@ def test_missing_column(tables, column):
     rejected(lambda: load(tables), "train.tsv", column)
 
 
-def test_number_that_is_none(tables):
+def test_number_that_is_not_a_number(tables):
     change_row(tables, n_frames="many")
     rejected(lambda: load(tables), "'train'", tables, "many")
 
@@ -165,7 +166,7 @@ def test_missing_configuration(tables):
     rejected(lambda: load(tables, "train", "--config-yaml", "no.yaml"), tables / "no.yaml")
 
 
-def test_configuration_that_is_none(tables):
+def test_configuration_that_is_no_mapping(tables):
     (tables / "config.yaml").write_text("- a\n- list\n")
     rejected(lambda: load(tables), tables / "config.yaml", "--config-yaml")
 
@@ -223,7 +224,7 @@ def test_teacher_with_other_pieces(workspace, tables):
 
 
 def test_teacher_without_a_decoder(workspace, tmp_path):
-    """A member of the example's other recipe, trained with CTC."""
+    """An encoder of the example's other recipe, which trains with CTC."""
     args = ("--task", "speech_recognition", "--arch", "vggtransformer_enc_1")
     cfg = inprocess.training_config(workspace.lists, tmp_path, *args)
     model = inprocess.tasks.setup_task(cfg.task).build_model(cfg.model)
@@ -283,7 +284,7 @@ def test_audio_of_another_rate(lists, tmp_path):
     path = tmp_path / "slow.wav"
     soundfile.write(path, spoken.waveform(spoken.SPLITS["train"][0], 8000), 8000)
     change_list(lists, lambda utterances: first(utterances)["input"].update(path=str(path)))
-    rejected(lambda: load_list(lists), path, "8,000 Hz and not of 16,000", "resample")
+    rejected(lambda: load_list(lists), path, "8,000 Hz instead of 16,000", "resample")
 
 
 def test_missing_dictionary(lists):

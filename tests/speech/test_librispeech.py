@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..plugin import commands
 import numpy as np
 import soundfile
+
+from ..plugin import commands
 from . import spoken
 
 HERE = commands.REPOSITORY / "examples" / "librispeech"

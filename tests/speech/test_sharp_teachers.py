@@ -2,9 +2,10 @@
 
 import math
 
-from ..plugin import inprocess
 import pytest
 import torch
+
+from ..plugin import inprocess
 from .recipes import DISTIL_S2T
 
 SHARPNESS = 100

@@ -4,21 +4,20 @@ import json
 import subprocess
 import sys
 
-from ..plugin import commands
-from ..plugin import inprocess
 import jiwer
-from ..plugin import naive
 import numpy as np
 import pytest
 import soundfile
-from . import spoken
 import torch
-from ..plugin.inprocess import batch, build, load
-from .recipes import DISTIL_VGG, PD_SEND2, VGG
 from torchaudio.compliance import kaldi
 
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.speech import examples
+
+from ..plugin import commands, inprocess, naive
+from ..plugin.inprocess import batch, build, load
+from . import spoken
+from .recipes import DISTIL_VGG, PD_SEND2, VGG
 
 ADADELTA = (
     "--optimizer", "adadelta", "--lr", 1.0, "--adadelta-eps", 1e-8, "--adadelta-rho", 0.95,
@@ -98,7 +97,7 @@ def test_generation(workspace, tmp_path):
 
 
 def test_the_real_commands(workspace, tmp_path):
-    """The paper's architecture, optimiser and criterion for members, by their names alone."""
+    """Members train with the paper's architecture, optimiser and criterion, given by name."""
     # Without a worker fairseq computes features ahead in a thread, in which the process can abort
     # when it is done.
     args = (*DISTIL_VGG, *ADADELTA, "--criterion", "cross_entropy_acc", "--num-workers", 1)
@@ -111,7 +110,8 @@ def test_other_examples_stay_importable(tmp_path):
         (tmp_path / "examples" / name).mkdir(parents=True)
         (tmp_path / "examples" / name / "__init__.py").write_text("value = 7\n")
     script = (
-        "from examples import mine; import fairseq_pdd; from examples import translation; "
+        "from examples import mine; from fairseq_pdd.speech import examples; "
+        "examples.import_speech_recognition(); from examples import translation; "
         "assert mine.value == translation.value == 7; "
         "from fairseq.models import ARCH_MODEL_REGISTRY; "
         "assert 'vggtransformer_2' in ARCH_MODEL_REGISTRY"

@@ -6,24 +6,23 @@ import re
 import sys
 from pathlib import Path
 
-from ..plugin import commands
-from ..plugin import inprocess
 import jiwer
-from ..plugin import naive
 import pytest
-from . import spoken
 import torch
-from ..plugin.inprocess import batch, build, load
-from .recipes import DISTIL_S2T, PD_SEND2
 
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+
+from ..plugin import commands, inprocess, naive
+from ..plugin.inprocess import batch, build, load
+from . import spoken
+from .recipes import DISTIL_S2T, PD_SEND2
 
 BEAM = ("--max-len-b", 20)
 
 
 def frames(dataset, index):
-    """Features of an utterance as a task of its own would give them to a model."""
+    """Return the features of an utterance, as a task gives them to a model."""
     return dataset[index].source.double()
 
 
@@ -62,7 +61,7 @@ def test_student_and_teacher_see_the_same_augmented_features(workspace):
     ours, *theirs = seen
     assert len(theirs) == 2
     assert all(torch.equal(ours, their) for their in theirs)
-    # and they are augmented: another visit gives others
+    # augmented: the next batch of the same utterances differs
     criterion(student, batch(task, "train", range(8)))
     assert not torch.equal(ours, seen[3])
 
@@ -103,7 +102,7 @@ def test_bfloat16_training(workspace, tmp_path):
 
 
 @pytest.mark.parametrize("system", ["student", "ensemble"])
-def test_records_tell_utterances_pieces_and_words(workspace, generated, system):
+def test_records_hold_utterances_pieces_and_words(workspace, generated, system):
     records, output = generated[system]
     names = {u.name: u.text for u in spoken.SPLITS["test"]}
     best = [record for record in records if record["rank"] == 0]
@@ -115,7 +114,7 @@ def test_records_tell_utterances_pieces_and_words(workspace, generated, system):
         *symbols, end = record["tokens"]
         assert end == "</s>"
         pieces.update(symbols)
-        # the words of a hypothesis can be put together from its pieces
+        # pieces can be joined to the words of the hypothesis
         assert "".join(symbols).replace("▁", " ").strip() == record["hypothesis"]
     assert any(piece.startswith("▁") for piece in pieces)
     assert any(not piece.startswith("▁") for piece in pieces)

@@ -1,16 +1,17 @@
-"""``fairseq-pdd transfer-set`` of speech: the ensemble's transcripts in the manifest's place."""
+"""``fairseq-pdd transfer-set`` of speech: manifests with the ensemble's transcripts."""
 
 import json
 
-from ..plugin import inprocess
 import pytest
-from . import spoken
-from .recipes import DISTIL_S2T, DISTIL_VGG
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.transfer import build
+from fairseq_pdd.transfer import set_builder
+
+from ..plugin import inprocess
+from . import spoken
+from .recipes import DISTIL_S2T, DISTIL_VGG
 
 
 def invoke(*args):
@@ -20,7 +21,7 @@ def invoke(*args):
     return result.output
 
 
-def test_tables_get_the_text_that_fairseq_generate_says(workspace, tmp_path):
+def test_tables_get_the_text_of_fairseq_generate(workspace, tmp_path):
     args = ("--gen-subset", "valid", "--beam", 2, "--max-len-b", 20)
     invoke(
         workspace.tables, "--path", workspace.teachers, "--destdir", tmp_path / "set",
@@ -42,7 +43,7 @@ def test_tables_get_the_text_that_fairseq_generate_says(workspace, tmp_path):
     names = {path.name for path in (tmp_path / "set").iterdir()}
     assert names == {
         "train.tsv", "valid.tsv", "test.tsv", "config.yaml", "spm.txt", "spm.model", "spm.vocab",
-        build.MANIFEST,
+        set_builder.MANIFEST,
     }  # fmt: skip
     task = inprocess.task_for(tmp_path / "set", *DISTIL_S2T)
     task.load_dataset("train")
@@ -50,7 +51,7 @@ def test_tables_get_the_text_that_fairseq_generate_says(workspace, tmp_path):
 
 
 def test_lists_get_the_pieces(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "translate", lambda *_: {0: "▁ b a d ▁nib", 1: "", 3: "▁ u"})
+    monkeypatch.setattr(set_builder, "translate", lambda *_: {0: "▁ b a d ▁nib", 1: "", 3: "▁ u"})
     invoke(
         workspace.lists, "--path", workspace.vgg_teachers, "--destdir", tmp_path / "set",
         "--subset", "valid",
@@ -85,7 +86,7 @@ def test_missing_manifest(workspace, tmp_path, kind, subset, expected):
         invoke(data, "--path", workspace.teachers, "--destdir", tmp_path / "s", "--subset", subset)
 
 
-def test_manifest_that_is_none(workspace, tables, tmp_path):
+def test_manifest_that_fairseq_cannot_read(workspace, tables, tmp_path):
     (tables / "train.tsv").write_text("id\tn_frames\none\tmany\n")
-    with pytest.raises(UsageError, match=r"train\.tsv is not as fairseq wants it.*many"):
+    with pytest.raises(UsageError, match=r"train\.tsv cannot be read by fairseq.*many"):
         invoke(tables, "--path", workspace.teachers, "--destdir", tmp_path / "set")

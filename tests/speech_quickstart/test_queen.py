@@ -1,4 +1,4 @@
-"""Reading of the game's archive, on small ones made here from the description of the format."""
+"""The reader of the game's archive, on small archives made from the description of the format."""
 
 import struct
 
@@ -23,7 +23,7 @@ def archive(members: dict[str, bytes], compression: int = 1) -> bytes:
 def conversation(
     key: int, joe: dict[int, str], other: dict[int, str], opening: str, levels: int = 1
 ) -> bytes:
-    """A conversation with nothing in it but its lines."""
+    """Make a conversation that has nothing but its lines."""
 
     def lines(numbered: dict[int, str], at: int) -> bytes:
         data = b""
@@ -60,11 +60,11 @@ def test_any_archive_is_read_back(members):
         (b"", "table of contents"),
         (archive({"A.SB": b"clip"})[:30], "table of contents"),
         (archive({"A.SB": b"clip"})[:-1], "cut off"),
-        (b"RIFF" + archive({"A.SB": b"clip"})[4:], "no data file"),
+        (b"RIFF" + archive({"A.SB": b"clip"})[4:], "not a data file"),
         (archive({"A.SB": b"clip"}, compression=2), "no MP3"),
     ],
 )
-def test_what_is_no_such_archive_is_refused(data, message):
+def test_other_or_incomplete_data_are_refused(data, message):
     with pytest.raises(InputError, match=message):
         read_archive(data)
 
@@ -83,14 +83,14 @@ def test_lines_of_a_conversation(levels):
     ]
 
 
-def test_pieces_are_counted_with_the_empty_ones():
+def test_empty_pieces_are_counted():
     assert segments("060007P", "*XY00(128,112)*FLWhat?*00*01 No.*02") == {
         "060007P3": "What?",
         "060007P5": " No.",
     }
 
 
-def test_transcripts_of_the_clips_that_are_there():
+def test_only_clips_in_the_archive_have_transcripts():
     members = {
         "BOB.DOG": conversation(12, {5: "One*01Two*02"}, {5: "Yes."}, "Well?"),
         "QUEEN2.JAS": b"It looks nice*03\r\nc2c.CUT\r\nTsk*03Tsk tsk*24",

@@ -1,4 +1,4 @@
-"""Data of the speech quickstart: features, manifests, own recordings, imitated Debian."""
+"""Data of the speech quickstart: features, manifests, own recordings, fake Debian packages."""
 
 import csv
 import gzip
@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import COLUMNS, FeatureZip, train_subwords, write_tsv
 from prompts import asterisk, dubbed
+from utterances import Utterance, plausible, split_of, spoken
+
 from .test_queen import archive, conversation
 from .tones import tone, write_recordings
-from utterances import Utterance, plausible, split_of, spoken
 
 SIZES = {"train": 20, "valid": 3, "test": 4, "ood_other": 5}
 
@@ -53,7 +54,7 @@ def test_spelling(text, words):
 
 
 @given(st.text())
-def test_spelling_is_final(text):
+def test_spelling_a_second_time_changes_nothing(text):
     assert spoken(spoken(text)) == spoken(text)
 
 
@@ -61,8 +62,8 @@ def test_plausible_length():
     assert plausible("ten letters", 1.0, 10)
     assert not plausible("ten letters", 0.9, 10)
     assert not plausible("ten letters", 10.1, 10)
-    assert not plausible("ten letters", 5.0, 10)  # most of the clip says something else
-    assert not plausible("ten letters" * 3, 1.0, 10)  # the clip cannot say all of it
+    assert not plausible("ten letters", 5.0, 10)  # most of the clip has no text
+    assert not plausible("ten letters" * 3, 1.0, 10)  # the text is too long for the clip
 
 
 def test_a_text_is_in_one_set_and_the_sets_have_their_sizes():
@@ -86,21 +87,21 @@ def test_waveform_is_mono_at_one_rate(tmp_path):
     assert torch.equal(samples, in_memory)
 
 
-def test_a_tone_is_in_its_mel_bin():
+def test_a_higher_tone_is_in_a_higher_mel_bin():
     low = log_mel(torch.from_numpy(tone("aaaa")).float())
     high = log_mel(torch.from_numpy(tone("gggg")).float())
     assert low.shape[1] == 40
     assert low.mean(axis=0).argmax() < high.mean(axis=0).argmax()
 
 
-def test_loudness_is_a_constant():
+def test_loudness_adds_a_constant():
     samples = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.1
     difference = log_mel(2 * samples) - log_mel(samples)
     np.testing.assert_allclose(difference, np.log(4), atol=1e-3)
 
 
 @pytest.mark.parametrize("decibels", [0.0, 5.0, 20.0])
-def test_noise_has_its_ratio_and_repeats(decibels):
+def test_noise_has_the_given_ratio_and_depends_on_the_name_only(decibels):
     samples = torch.sin(torch.arange(80000) / 7)
     noise = add_noise(samples, "x", decibels) - samples
     ratio = 10 * torch.log10(samples.square().mean() / noise.square().mean())
@@ -109,7 +110,7 @@ def test_noise_has_its_ratio_and_repeats(decibels):
     assert not torch.equal(add_noise(samples, "y", decibels) - samples, noise)
 
 
-def test_fairseq_reads_what_is_in_the_zip(tmp_path):
+def test_fairseq_reads_the_features_in_the_zip(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {f"é{i}": rng.normal(size=(i + 3, 4)).astype("float32") for i in range(5)}
     with FeatureZip(tmp_path) as features:
@@ -131,7 +132,7 @@ def test_an_interrupted_zip_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_subwords_are_fairseqs_dictionary(tmp_path):
+def test_the_subwords_are_written_as_a_fairseq_dictionary(tmp_path):
     train_subwords(["face the cafe", "a fade", "deaf"] * 5, tmp_path, 30)
     lines = (tmp_path / "dict.txt").read_text(encoding="utf-8").splitlines()
     assert all(line.endswith(" 1") for line in lines)
@@ -171,7 +172,7 @@ def test_all_sets_of_own_recordings(prepared):
             assert features.shape == (int(row["n_frames"]), 40)
 
 
-def test_noisy_and_mismatched_sets_are_the_test_set_heard_otherwise(prepared):
+def test_noisy_and_mismatched_sets_are_the_test_set_with_other_audio(prepared):
     test, noisy, mismatched = (
         rows(prepared / "out" / f"{name}.tsv") for name in ("test", "ood_noisy", "mismatched")
     )
@@ -181,7 +182,7 @@ def test_noisy_and_mismatched_sets_are_the_test_set_heard_otherwise(prepared):
     assert [row["audio"] for row in mismatched] == [row["audio"] for row in (*test[1:], test[0])]
 
 
-def test_a_second_time_nothing_is_done(prepared, capsys):
+def test_a_second_run_does_nothing(prepared, capsys):
     before = (prepared / "out" / "features.zip").stat().st_mtime_ns
     options = ["--out", str(prepared / "out"), "--own", str(prepared / "own" / "list.tsv")]
     assert speech.main([*options, "--vocabulary", "30"]) == 0
@@ -201,7 +202,9 @@ def test_a_second_time_nothing_is_done(prepared, capsys):
         (lambda text: text.replace("valid\t", "train\t"), "no utterance for valid"),
     ],
 )
-def test_a_wrong_list_is_refused_by_name(prepared, tmp_path, capsys, change, message):
+def test_the_error_for_a_wrong_list_names_file_and_line(
+    prepared, tmp_path, capsys, change, message
+):
     path = prepared / "own" / "wrong.tsv"
     path.write_text(change((prepared / "own" / "list.tsv").read_text()))
     assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
@@ -211,7 +214,7 @@ def test_a_wrong_list_is_refused_by_name(prepared, tmp_path, capsys, change, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_audio_that_is_none_is_refused_by_name(tmp_path, capsys):
+def test_the_error_for_unreadable_audio_names_the_file(tmp_path, capsys):
     path = write_recordings(tmp_path / "own", SIZES)
     (tmp_path / "own" / "test1.wav").write_text("no audio")
     assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
@@ -219,23 +222,23 @@ def test_audio_that_is_none_is_refused_by_name(tmp_path, capsys):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_no_list_at_all(tmp_path, capsys):
+def test_the_error_for_a_missing_list_names_the_file(tmp_path, capsys):
     options = ["--out", str(tmp_path / "out"), "--own", str(tmp_path / "nowhere.tsv")]
     assert speech.main(options) == 2
     assert "nowhere.tsv cannot be read" in capsys.readouterr().err
 
 
-def test_clips_that_are_too_long(tmp_path, capsys):
+def test_a_set_of_too_long_clips_only_is_an_error(tmp_path, capsys):
     path = write_recordings(tmp_path / "own", SIZES)
     options = ["--out", str(tmp_path / "out"), "--own", str(path), "--max-seconds", "0.5"]
     assert speech.main(options) == 2
     assert "train has no utterance" in capsys.readouterr().err.splitlines()[-1]
 
 
-# ------------------------------------------------------------------- imitated Debian
+# --------------------------------------------------------------- fake Debian packages
 
 
-def test_prompts_and_their_texts():
+def test_prompts_are_paired_with_their_texts():
     texts = {"x/core-sounds-fr.txt.gz": gzip.compress(b"; Sons\n\nnon: Non.\na/b: Ah: oui.\n")}
     sounds = {
         "./usr/share/asterisk/sounds/fr/non.wav": b"1",
@@ -248,7 +251,7 @@ def test_prompts_and_their_texts():
     ]
 
 
-def test_dubbed_dialogue_and_its_texts():
+def test_dubbed_dialogue_is_paired_with_its_texts():
     script = 'dialogId("a-1", "font", "Hi")\ndialogStr("Hé \\"jij\\"")\n'
     scripts = {f"./script/{level}/dialogs_nl.lua": script.encode() for level in ("one", "two")}
     sounds = {"./sound/one/nl/a-1.ogg": b"1", "./sound/three/nl/a-1.ogg": b"2"}
@@ -267,8 +270,8 @@ def wav(text: str) -> bytes:
     return path.read_bytes()
 
 
-def test_debians_sets_from_imitated_packages(tmp_path, capsys, monkeypatch):
-    """The whole way from packages to manifests, with shell scripts in the place of apt."""
+def test_all_sets_are_made_from_fake_packages(tmp_path, capsys, monkeypatch):
+    """All steps from packages to manifests run; shell scripts replace apt."""
     monkeypatch.chdir(tmp_path)
     texts = {i: f"face the cafe {'abcdefg'[i % 7] * (i // 7 + 1)}" for i in range(1, 60)}
     clips = {f"0600{i:02X}J1.SB": wav(text) for i, text in texts.items()}
@@ -308,7 +311,7 @@ def test_debians_sets_from_imitated_packages(tmp_path, capsys, monkeypatch):
     assert speech.main(["--out", "out", "--vocabulary", "30"]) == 0
 
     messages = capsys.readouterr().err
-    assert messages.count("WARNING") == 7  # none of the packages is Debian's
+    assert messages.count("WARNING") == 7  # all packages are fakes
     sets = {path.stem: rows(path) for path in Path("out").glob("*.tsv")}
     assert {row["tgt_text"] for row in sets["ood_english"]} == {"bad face bad face"}
     assert {row["tgt_text"] for row in sets["ood_french"]} == {"bad face bad face"}
@@ -321,7 +324,7 @@ def test_debians_sets_from_imitated_packages(tmp_path, capsys, monkeypatch):
     assert {row["speaker"] for _, row in of_joe} == {"joe"}
 
 
-def test_without_apt_one_line_tells_what_to_do(tmp_path, capsys, monkeypatch):
+def test_without_apt_the_error_names_the_fix(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert speech.main(["--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The speech quickstart from its first to its last stage, on tones and next to no training."""
+"""The speech quickstart from its first to its last stage, on tones and with hardly any training."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from .tones import write_recordings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ MEASURES = ("total", "rmi", "mutual_information", "epkl")
 
 def run(own: Path, work: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work)}
-    # the script takes its commands from .venv, here from wherever the tests run
+    # the script's default is .venv; the tests may run in another environment
     environment["BIN"] = str(Path(sys.executable).parent)
     return subprocess.run(
         ["bash", str(RUN)], env=environment, capture_output=True, text=True, timeout=900
@@ -47,7 +48,7 @@ def test_every_system_has_every_column(finished: Any) -> None:
             assert (row[f"ood_noisy {name}"] is None) == (system in ("single", "send"))
 
 
-def test_the_table_is_printed_and_kept(finished: Any) -> None:
+def test_the_table_is_printed_and_written(finished: Any) -> None:
     root, result = finished
     table = (root / "work" / "table.md").read_text()
     assert table in result.stdout
@@ -58,19 +59,19 @@ def test_the_table_is_printed_and_kept(finished: Any) -> None:
 def test_students_are_plain_models_without_ctc(finished: Any) -> None:
     import torch
 
-    import fairseq_pdd  # noqa: F401  allows the one type beyond tensors
+    import fairseq_pdd.tasks  # noqa: F401  (lets torch.load read argparse.Namespace)
 
     root, _ = finished
     state = {
         name: torch.load(root / "work" / name / "checkpoint_best.pt", weights_only=True)["model"]
         for name in ("member1", "pd_send2")
     }
-    lost = state["member1"].keys() - state["pd_send2"].keys()
-    assert lost == {"encoder.ctc_proj.weight", "encoder.ctc_proj.bias"}
+    removed = state["member1"].keys() - state["pd_send2"].keys()
+    assert removed == {"encoder.ctc_proj.weight", "encoder.ctc_proj.bias"}
     assert state["pd_send2"].keys() <= state["member1"].keys()
 
 
-def test_a_second_run_does_nothing_again(finished: Any) -> None:
+def test_a_second_run_repeats_nothing(finished: Any) -> None:
     root, _ = finished
     files = [*(root / "work" / "logs").iterdir(), root / "work" / "data" / "features.zip"]
     before = [path.stat().st_mtime_ns for path in files]
@@ -79,7 +80,7 @@ def test_a_second_run_does_nothing_again(finished: Any) -> None:
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
-def test_without_data_one_line_tells_what_to_do(tmp_path: Path) -> None:
+def test_missing_data_are_reported_in_one_line(tmp_path: Path) -> None:
     result = run(tmp_path / "nowhere.tsv", tmp_path / "work")
     assert result.returncode == 2
     assert "nowhere.tsv cannot be read" in result.stderr.splitlines()[-1]

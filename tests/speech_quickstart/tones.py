@@ -11,14 +11,14 @@ WORDS = ("bead", "cafe", "deaf", "face", "fade", "aged", "ebb", "gab")
 
 
 def tone(text: str) -> np.ndarray:
-    """0.1 s a character; a space is silent."""
+    """Make 0.1 s of audio per character; a space is silent."""
     time = np.arange(RATE // 10) / RATE
     pitch = {letter: 300 + 150 * i for i, letter in enumerate("abcdefg")}
     return np.concatenate([0.3 * np.sin(2 * np.pi * pitch.get(c, 0) * time) for c in text])
 
 
 def write_recordings(folder: Path, sizes: dict[str, int]) -> Path:
-    """WAV files and the list of them, for sets by name."""
+    """Write WAV files for sets by name; return the path of their list."""
     folder.mkdir()
     rng = random.Random(0)
     lines = ["set\taudio\ttext"]

@@ -1,4 +1,4 @@
-"""The synthetic example: its parts against plain PyTorch, and a small run of the whole."""
+"""The synthetic example: its parts against plain PyTorch, and a small run of all of it."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def run(monkeypatch, out, **options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Folder of results, and the table as JSON."""
+    """Run the example; return the folder of results and the table's values."""
     out = tmp_path_factory.mktemp("synthetic") / "results"
     with pytest.MonkeyPatch.context() as monkeypatch:
         run(monkeypatch, out, **SMALL)
@@ -77,14 +77,14 @@ def test_spirals_have_the_classes_and_the_symmetry_of_three_arms(generator):
     torch.testing.assert_close(means @ rotation, means.roll(-1, 0), atol=0.05, rtol=0)
 
 
-def test_plane_is_laid_out_as_a_picture():
+def test_plane_has_the_row_order_of_a_picture():
     grid = spirals.plane(3).view(3, 3, 2)
     assert grid[0, 2].tolist() == [spirals.EXTENT, -spirals.EXTENT]
     assert grid[2, 0].tolist() == [-spirals.EXTENT, spirals.EXTENT]
 
 
-def test_methods_train_what_their_reading_says(generator):
-    """Each loss is least, or flat, where the student is read as the teacher."""
+def test_losses_are_consistent_with_predictions(generator):
+    """EnD is 0 and PD-EnD² is flat where the prediction is the teacher's; EnD² is the NLL."""
     log_probs = (torch.randn(6, 4, 3, generator=generator) * 0.5).double().log_softmax(-1)
     teacher = spirals.EnsembleStatistics()
     for member in log_probs:
@@ -99,20 +99,20 @@ def test_methods_train_what_their_reading_says(generator):
     z = beta.log().requires_grad_()
     spirals.METHODS["PD-EnD²"].loss(z[None], teacher, rows).sum().backward()
     assert z.grad.abs().max() < 1e-9
-    read = spirals.METHODS["PD-EnD²"].predict(z.detach())
-    torch.testing.assert_close(read.probs, teacher.mean_probs)
-    torch.testing.assert_close(read.measures["data"], mean_entropy(beta))
+    prediction = spirals.METHODS["PD-EnD²"].predict(z.detach())
+    torch.testing.assert_close(prediction.probs, teacher.mean_probs)
+    torch.testing.assert_close(prediction.measures["data"], mean_entropy(beta))
 
     z = torch.randn(4, 3, generator=generator).double()
     student = Dirichlet(z.exp())
     loss = spirals.METHODS["EnD²"].loss(z[None], teacher, rows)[0]
     torch.testing.assert_close(loss, -student.log_prob(log_probs.exp()).mean(0), rtol=1e-4, atol=0)
-    read = spirals.METHODS["EnD²"].predict(z)
-    torch.testing.assert_close(read.probs, student.mean, rtol=1e-4, atol=0)
+    prediction = spirals.METHODS["EnD²"].predict(z)
+    torch.testing.assert_close(prediction.probs, student.mean, rtol=1e-4, atol=0)
 
 
 def mean_entropy(concentrations):
-    """Of the categoricals of a Dirichlet: E[π_k ln π_k] is m_k times E[ln π_k] for α_k + 1."""
+    """Compute E[H(π)] under Dir(α): E[π_k ln π_k] is E[π_k] times E[ln π_k] for α_k + 1."""
     result = torch.zeros(len(concentrations), dtype=torch.float64)
     for k in range(3):
         raised = concentrations.clone()
@@ -138,7 +138,7 @@ def test_every_system_has_its_measures(finished):
         assert len(rows) == (2 if system in students else 1)
         for row in rows:
             assert row["total error"] >= 0
-            # a student of the mean alone knows nothing of the members
+            # a student of the ensemble's mean has no knowledge uncertainty
             assert (row["data error"] is None) == (system.split(",")[0] == "EnD")
     for name in spirals.MEASURES:
         assert measured["Ensemble"][0][f"{name} rank"] == pytest.approx(1)

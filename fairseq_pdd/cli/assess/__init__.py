@@ -1,6 +1,4 @@
-"""``fairseq-pdd assess``: what the uncertainty of fairseq-generate's records is worth."""
-
-import logging
+"""``fairseq-pdd assess``: the quality of the uncertainty in fairseq-generate's records."""
 
 import typer
 
@@ -15,13 +13,11 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 @app.callback()
 def assess() -> None:
-    """Say what uncertainty is worth, from the records of fairseq-generate --uncertainty-path.
+    """Assess the uncertainty in the records of fairseq-generate --uncertainty-path.
 
     Detection of out-of-domain input, of bad outputs and of wrong words; calibration; tables of
-    the paper. Every number is in the file of --json, and figures are in the folder of --plots.
+    the paper. --json writes every number to a file, --plots writes figures to a folder.
     """
-    # fairseq's import has every library log everything
-    logging.getLogger().setLevel(logging.WARNING)
 
 
 for command in (ood, errors, token_errors, calibration, table):

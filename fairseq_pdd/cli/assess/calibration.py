@@ -1,4 +1,4 @@
-"""``fairseq-pdd assess calibration``: probabilities against what comes true."""
+"""``fairseq-pdd assess calibration``: probabilities of words against the share that is right."""
 
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -6,16 +6,9 @@ from typing import Any, Dict, Optional
 import numpy as np
 import typer
 
-from ...assess import (
-    Reliability,
-    best,
-    negative_log_likelihood,
-    read_records,
-    reliability_diagram,
-    word_scores,
-)
-from ...assess.plots import reliability
-from . import _output
+from ...assess import Reliability, negative_log_likelihood, reliability_diagram, word_scores
+from ...records import read_records
+from . import _shared
 
 _SCORES = {"score": "probability", "expr.score": "probability, ExPr"}
 
@@ -28,31 +21,33 @@ def calibration(
     ensemble_output: Optional[Path] = typer.Option(
         None, help="Records of the ensemble's output as references (--score-reference)."
     ),
-    bins: int = typer.Option(15, min=1, help="Of the reliability diagram, equally wide."),
-    json_path: Optional[Path] = _output.json_option(),
-    plots: Optional[Path] = _output.plots_option("the reliability diagram"),
+    bins: int = typer.Option(
+        15, min=1, help="Number of bins of the reliability diagram, equally wide."
+    ),
+    json_path: Optional[Path] = _shared.json_option(),
+    plots: Optional[Path] = _shared.plots_option("the reliability diagram"),
 ) -> None:
-    """Compare the probability that the model gives to its words with how many are right.
+    """Compare the probability that the model gives to its words with the share that is right.
 
-    Confidence is exp(-score): the probability of the word, the product of its pieces'. A word is
-    right where an alignment of least edits finds it in the reference. ECE is the expected
-    calibration error, the mean over words of |confidence - share of right words| of their bin. NLL
-    is in nats a token, end-of-sequence included.
+    Confidence is exp(-score): the probability of the word, the product of the probabilities of its
+    pieces. A word is right where an alignment of least edits finds it in the reference. ECE is the
+    expected calibration error, the mean over words of |confidence - share of right words| of their
+    bin. NLL is in nats per token, end-of-sequence included.
     """
-    words = word_scores(best(read_records(records)))
+    words = word_scores(read_records(records, token_ranks=1).best())
     diagrams = {
         label: reliability_diagram(np.exp(-words.measures[name]), words.correct, bins)
         for name, label in _SCORES.items()
         if name in words.measures
     }
     likelihoods = {
-        name: negative_log_likelihood(best(read_records(path)))
+        name: negative_log_likelihood(read_records(path, token_ranks=0).best())
         for name, path in (("references", references), ("ensemble_output", ensemble_output))
         if path is not None
     }
     for name, value in likelihoods.items():
-        _output.say(f"NLL on {name.replace('_', ' ')}: {value:.4f} nats a token")
-    _output.show(
+        _shared.print_line(f"NLL on {name.replace('_', ' ')}: {value:.4f} nats per token")
+    _shared.print_table(
         f"{len(words.correct)} words, {100 * words.correct.mean():.1f} % right",
         ["confidence", "mean %", "ECE %"],
         [
@@ -60,12 +55,12 @@ def calibration(
             for label, diagram in diagrams.items()
         ],
     )
-    _output.write_json(
+    _shared.write_json(
         json_path,
         {
             "records": str(records),
             "words": len(words.correct),
-            "left_out": words.left_out,
+            "skipped": words.skipped,
             "nll": likelihoods,
             "reliability": {
                 name: _as_json(diagrams[label])
@@ -75,7 +70,9 @@ def calibration(
         },
     )
     if plots is not None:
-        _output.keep_figure(reliability(diagrams), plots, "reliability")
+        from ...assess.plots import reliability
+
+        _shared.write_figure(reliability(diagrams), plots, "reliability")
 
 
 def _mean(diagram: Reliability) -> float:

@@ -5,12 +5,11 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 import typer
-from tqdm import tqdm
 
-from ...assess import Combination, Detection, combine, detect_all, read_scores, set_name
-from ...assess.plots import histograms, roc_curves
+from ...assess import Combination, Detection, combine, detect_all, set_name
 from ...errors import UsageError
-from . import _output
+from ...records import read_records
+from . import _shared
 
 
 def ood(
@@ -19,33 +18,37 @@ def ood(
         ...,
         help="Records of out-of-domain sets of the same system: [ood_]NAME.jsonl, or NAME=FILE.",
     ),
-    measure: Optional[List[str]] = _output.measure_option(),
-    nbest: Combination = _output.nbest_option(),
-    temperature: float = _output.temperature_option(),
+    measure: Optional[List[str]] = _shared.measure_option(),
+    nbest: Combination = _shared.nbest_option(),
+    temperature: float = _shared.temperature_option(),
     resamples: int = typer.Option(
-        1000, min=0, help="Of the bootstrap that gives the intervals; 0 leaves them out."
+        1000, min=0, help="Bootstrap resamples behind the intervals; 0 gives no intervals."
     ),
-    confidence: float = typer.Option(0.95, min=0.01, max=0.999, help="Of the intervals."),
-    seed: int = typer.Option(0, help="Of the bootstrap."),
-    json_path: Optional[Path] = _output.json_option(),
-    plots: Optional[Path] = _output.plots_option("ROC curves and histograms of each measure"),
+    confidence: float = typer.Option(0.95, min=0.01, max=0.999, help="Level of the intervals."),
+    seed: int = typer.Option(0, help="Seed of the bootstrap."),
+    json_path: Optional[Path] = _shared.json_option(),
+    plots: Optional[Path] = _shared.plots_option("ROC curves and histograms of each measure"),
 ) -> None:
-    """Tell out-of-domain input by its uncertainty.
+    """Detect out-of-domain input by its uncertainty.
 
-    For each out-of-domain set and each measure: ROC-AUC (chance that an out-of-domain sentence is
-    more uncertain than an in-domain one; 50 % says nothing), AUPR (average precision with
-    out-of-domain as positive; the share of out-of-domain sentences says nothing) and FPR@95 (share
+    For each out-of-domain set and each measure: ROC-AUC (probability that an out-of-domain
+    sentence is more uncertain than an in-domain one; 50 % is chance), AUPR (average precision with
+    out-of-domain as positive; the share of out-of-domain sentences is chance) and FPR@95 (share
     of in-domain sentences flagged where 95 % of the others are), with confidence intervals of the
     percentile bootstrap over the sentences of either set.
     """
+    from tqdm import tqdm
+
     paths = _named(out_of_domain)
-    test = read_scores(in_domain)
-    inside = _output.choose(combine(test, nbest, temperature), test.absent, measure)
+    test = read_records(in_domain, token_ranks=0)
+    inside = _shared.select(combine(test, nbest, temperature), test.absent, measure)
     outside: Dict[str, Dict[str, np.ndarray]] = {}
     detections: Dict[str, Dict[str, Detection]] = {}
     for name, path in tqdm(paths.items(), "assessing", unit="set", leave=False, disable=None):
-        scores = read_scores(path)
-        outside[name] = _output.choose(combine(scores, nbest, temperature), scores.absent, measure)
+        records = read_records(path, token_ranks=0)
+        outside[name] = _shared.select(
+            combine(records, nbest, temperature), records.absent, measure
+        )
         try:
             detections[name] = detect_all(inside, outside[name], resamples, confidence, seed)
         except UsageError as error:
@@ -54,12 +57,12 @@ def ood(
     for name, by_measure in detections.items():
         count = len(next(iter(outside[name].values())))
         total = len(next(iter(inside.values())))
-        _output.show(
+        _shared.print_table(
             f"{name}: {count} sentences against {total} in-domain ones (%)",
             ["measure", *_header(resamples > 0)],
             [[key, *_cells(found, resamples > 0)] for key, found in by_measure.items()],
         )
-    _output.write_json(
+    _shared.write_json(
         json_path,
         {
             "in_domain": {"path": str(in_domain), "sentences": len(next(iter(inside.values())))},
@@ -77,16 +80,18 @@ def ood(
         },
     )
     if plots is not None:
-        for key in _output.for_figures(inside, measure):
+        from ...assess.plots import histograms, roc_curves
+
+        for key in _shared.for_figures(inside, measure):
             sets = {name: values[key] for name, values in outside.items()}
             curves = {name: (inside[key], values) for name, values in sets.items()}
-            _output.keep_figure(roc_curves(curves, key), plots, f"roc-{key}")
-            figure = histograms(inside[key], sets, f"{key} (nats a token)")
-            _output.keep_figure(figure, plots, f"histograms-{key}")
+            _shared.write_figure(roc_curves(curves, key), plots, f"roc-{key}")
+            figure = histograms(inside[key], sets, f"{key} (nats per token)")
+            _shared.write_figure(figure, plots, f"histograms-{key}")
 
 
 def _named(arguments: List[str]) -> Dict[str, Path]:
-    """Out-of-domain files by name: ``NAME=FILE``, or NAME of ``[ood_]NAME.jsonl``."""
+    """Return the out-of-domain files by name: ``NAME=FILE``, or NAME of ``[ood_]NAME.jsonl``."""
     paths: Dict[str, Path] = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")

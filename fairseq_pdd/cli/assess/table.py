@@ -18,64 +18,64 @@ from ...assess import (
     latex,
     markdown,
 )
-from . import _output
+from . import _shared
 
 
 class Kind(str, enum.Enum):
-    """Table of the paper."""
+    """Task, which decides on the table of the paper."""
 
     translation = "translation"
     speech = "speech"
 
 
-_STYLES = {Kind.translation: TRANSLATION, Kind.speech: SPEECH}
+STYLES = {Kind.translation: TRANSLATION, Kind.speech: SPEECH}
 
 
 def table(
     records: Path = typer.Argument(..., help="Folder that holds `SYSTEM[-seedN]/SET.jsonl`."),
     system: Optional[List[str]] = typer.Option(
         None,
-        help="NAME=FOLDER[,FOLDER…], a row of the table; may be repeated. The folders (in RECORDS, "
-        "with * if you like) are its runs. Without it: every folder, those that differ in -seedN "
-        "being runs of one system.",
+        help="NAME=FOLDER[,FOLDER…], a row of the table; may be repeated. The folders (in RECORDS; "
+        "* is a wildcard) are its runs. Without it: every folder; folders that differ in -seedN "
+        "are runs of one system.",
     ),
     kind: Kind = typer.Option(
         Kind.translation,
         help="translation: the paper's Table 4 (BLEU; total, rmi); speech: its Table 3 (WER; "
         "total, rmi, mutual_information, epkl).",
     ),
-    metric: Optional[Metric] = typer.Option(None, help="Quality, if not that of --kind."),
+    metric: Optional[Metric] = typer.Option(None, help="Metric of quality, if not that of --kind."),
     measure: Optional[List[str]] = typer.Option(
         None, help="Measure, if not those of --kind; may be repeated."
     ),
-    nbest: Combination = _output.nbest_option(),
-    temperature: float = _output.temperature_option(),
+    nbest: Combination = _shared.nbest_option(),
+    temperature: float = _shared.temperature_option(),
     markdown_path: Optional[Path] = typer.Option(None, "--markdown", help="File for Markdown."),
     latex_path: Optional[Path] = typer.Option(
         None, "--latex", help="File for LaTeX (package booktabs)."
     ),
-    json_path: Optional[Path] = _output.json_option(),
+    json_path: Optional[Path] = _shared.json_option(),
 ) -> None:
     """Make the paper's Tables 3 and 4: quality, likelihood, detection of out-of-domain input.
 
     In RECORDS each system has a folder, or one for each seed (-seed1, -seed2, …), with test.jsonl,
-    ood_NAME.jsonl for each out-of-domain set and, if you like, nll.jsonl (references) and
+    ood_NAME.jsonl for each out-of-domain set and, optionally, nll.jsonl (references) and
     nll_ensemble.jsonl (the ensemble's output), both of fairseq-generate --score-reference. Several
     runs of a system give mean ± standard deviation. All runs must have the same sets and sentences.
     """
     systems = choose_systems(records, system) if system else find_systems(records)
-    style = replace(_STYLES[kind], combination=nbest, temperature=temperature)
+    style = replace(STYLES[kind], combination=nbest, temperature=temperature)
     style = replace(style, metric=metric or style.metric, measures=tuple(measure or style.measures))
     made = build_table(systems, style)
     header = [f"{column.group} {column.name}".strip() for column in made.columns]
-    _output.show(str(records), ["", *header], made.cells())
+    _shared.print_table(str(records), ["", *header], made.cells())
     for note in made.notes:
-        _output.say(f"- {note}")
+        _shared.print_line(f"- {note}")
     if markdown_path is not None:
-        _output.write(markdown_path, markdown(made))
+        _shared.write(markdown_path, markdown(made))
     if latex_path is not None:
-        _output.write(latex_path, latex(made))
-    _output.write_json(
+        _shared.write(latex_path, latex(made))
+    _shared.write_json(
         json_path,
         {
             "records": str(records),

@@ -1,4 +1,7 @@
-"""The teacher cache: an ensemble's statistics on disk, run once and read in every epoch."""
+"""The teacher cache: statistics of an ensemble on disk, computed once and read in every epoch.
+
+``fairseq_pdd.transfer.cache_builder`` writes caches.
+"""
 
 from .reader import CachedStatistics, CachedTeacher
 

@@ -1,13 +1,13 @@
-"""What a teacher cache is on disk.
+"""Layout of a teacher cache on disk.
 
 ::
 
-    DIR/cache.json                  everything below and what it was made of; written last
-    DIR/<subset>/00000.tokens.npy   one record a target token, sentence by sentence
-    DIR/<subset>/00000.samples.npy  one record a sentence: its number of tokens and its digest
-    DIR/<subset>/00000.json         checksums of the two; written when both are complete
+    DIR/cache.json                  settings, inputs and checksums of all files; written last
+    DIR/<subset>/00000.tokens.npy   one record per target token, sentence by sentence
+    DIR/<subset>/00000.samples.npy  one record per sentence: its number of tokens and its digest
+    DIR/<subset>/00000.json         checksums of the two files; written when both are complete
 
-Sentences are numbered as in their data set, ``SHARD_SENTENCES`` of them to a shard. A sentence
+Sentences are numbered as in their data set; a shard holds ``SHARD_SENTENCES`` of them. A sentence
 that is too long for the teacher has no tokens.
 """
 
@@ -23,7 +23,7 @@ from fairseq.data import Dictionary, FairseqDataset
 from torch import Tensor
 
 from ...errors import UsageError
-from ...speech.tables import augmentations
+from ...speech.augmentation import augmentations
 
 FORMAT = 1
 MANIFEST = "cache.json"
@@ -33,12 +33,12 @@ SAMPLE = np.dtype([("tokens", "<i4"), ("digest", "<u4")])
 
 
 def token_dtype(topk: int, num_classes: int, probs: str) -> np.dtype:
-    """Record of one target token.
+    """Return the type of the record of a target token.
 
     Args:
-        topk: number of listed classes; all where there are fewer.
+        topk: number of listed classes; more than ``num_classes`` means all.
         num_classes: size of the target dictionary.
-        probs: ``float16`` or ``float32``, of the listed probabilities.
+        probs: type of the listed probabilities, ``float16`` or ``float32``.
     """
     k = min(topk, num_classes)
     classes = "<u2" if num_classes <= 1 << 16 else "<u4"
@@ -52,14 +52,14 @@ def token_dtype(topk: int, num_classes: int, probs: str) -> np.dtype:
 
 
 def shard_path(folder: Path, subset: str, shard: int, kind: str) -> Path:
-    """Path of a shard's ``tokens.npy``, ``samples.npy`` or ``json``."""
+    """Return the path of a shard's ``tokens.npy``, ``samples.npy`` or ``json``."""
     return folder / subset / f"{shard:05d}.{kind}"
 
 
 def sample_digests(sample: Dict[str, Any], mask: Tensor, pad: int) -> np.ndarray:
-    """A number for each sentence of a batch that tells its text from others, ``[B]``.
+    """Compute a checksum of each sentence of a batch, ``[B]``.
 
-    Covers the target and, where it is text, the source; not the padding.
+    It covers the target and, where it is text, the source, without padding.
     """
     target, mask_array = sample["target"].cpu().numpy(), mask.cpu().numpy()
     sources = sample["net_input"].get("src_tokens")
@@ -75,36 +75,36 @@ def sample_digests(sample: Dict[str, Any], mask: Tensor, pad: int) -> np.ndarray
 
 
 def describe_dictionary(dictionary: Dictionary) -> Dict[str, Any]:
-    """Size and content of a dictionary, as JSON."""
+    """Return the size and the checksum of a dictionary, as JSON."""
     text = "\n".join(dictionary.symbols).encode("utf-8", errors="surrogatepass")
     return {"symbols": len(dictionary), "sha256": hashlib.sha256(text).hexdigest()}
 
 
 def describe_dictionaries(task: Any) -> Dict[str, Any]:
-    """The dictionaries that a task has, by side."""
+    """Describe the dictionaries that a task has, by side."""
     sides = {"source": task.source_dictionary, "target": task.target_dictionary}
     return {side: describe_dictionary(d) for side, d in sides.items() if d is not None}
 
 
 def require_fixed(subset: str, dataset: FairseqDataset) -> None:
-    """Raise :class:`UsageError` if sentences differ from epoch to epoch: a cache holds but one."""
+    """Raise :class:`UsageError` if sentences differ from epoch to epoch."""
     found = augmentations(dataset)
     if found:
         raise UsageError(
-            f"subset '{subset}' is augmented ({', '.join(found)}), so a teacher cache would hold "
-            "what the ensemble says of other input than the student's: give --teacher-paths, or "
-            "switch augmentation off in the config yaml"
+            f"subset '{subset}' is augmented ({', '.join(found)}): its inputs change in every "
+            "epoch, so a teacher cache cannot fit them; give --teacher-paths, or switch "
+            "augmentation off in the config yaml"
         )
 
 
 def describe_dataset(dataset: FairseqDataset) -> Dict[str, Any]:
-    """Number and lengths of a data set's sentences, as JSON."""
+    """Return the number of a data set's sentences and a checksum of their lengths, as JSON."""
     sizes = np.ascontiguousarray(np.asarray(dataset.sizes), dtype="<i8")
     return {"sentences": len(dataset), "lengths": hashlib.sha256(sizes.tobytes()).hexdigest()}
 
 
 def file_sha256(path: Path) -> str:
-    """Checksum of a file."""
+    """Compute the checksum of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while True:
@@ -115,7 +115,7 @@ def file_sha256(path: Path) -> str:
 
 
 def differences(ours: Any, theirs: Any, name: str = "") -> List[str]:
-    """Where two descriptions differ, such as ``topk (64, not 32)``."""
+    """List the differences of two descriptions, such as ``topk (64, not 32)``."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         found = []
         for key in (*ours, *(key for key in theirs if key not in ours)):
@@ -131,7 +131,7 @@ def differences(ours: Any, theirs: Any, name: str = "") -> List[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is there completely or not at all."""
+    """Write a JSON file atomically: completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(value, indent=1) + "\n")
@@ -141,7 +141,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> str:
-    """Write a file that is there completely or not at all; returns its checksum."""
+    """Write an array file atomically and return its checksum."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as stream:
         np.save(stream, array, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Reading of a teacher cache: the cached teacher."""
+"""Reader of a teacher cache: the cached teacher."""
 
 import json
 from pathlib import Path
@@ -26,17 +26,17 @@ from .layout import (
     shard_path,
 )
 
-# sentences of a data set that are compared before training begins; all others are as they come
+# Number of sentences to compare before training starts. Each batch is compared when it is read.
 _COMPARED_SENTENCES = 1000
 
 
 class CachedStatistics:
-    """What the cache knows of the ensemble at some positions; compare ``EnsembleStatistics``.
+    """Cached statistics of an ensemble at N target tokens.
 
     Args:
-        mean_probs: top k of π̂, ``[N, k]``.
+        mean_probs: the k largest probabilities of π̂, ``[N, k]``.
         inverse_precision: λ, ``[N]``.
-        total: entropy of the whole of π̂, ``[N]``.
+        total: entropy of the complete π̂, ``[N]``.
         data: mean member entropy, ``[N]``.
         num_classes: K.
     """
@@ -52,9 +52,21 @@ class CachedStatistics:
         self.mean_probs, self.inverse_precision = mean_probs, inverse_precision
         self._total, self._data, self._num_classes = total, data, num_classes
 
+    @property
+    def mean_log_probs(self) -> Tensor:
+        """Mean log-probability of the members, which a cache does not hold.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "a teacher cache does not hold the members' probabilities, which this criterion "
+            "needs: give --teacher-paths instead of --teacher-cache"
+        )
+
     def measures(self) -> UncertaintyMeasures:
-        """All measures of the ensemble, exact, each ``[N]``, in nats."""
-        rmi = self.inverse_precision * ((self._num_classes - 1) / 2)  # Eq. 16, backwards
+        """Return the measures of the whole distributions, each ``[N]``, in nats."""
+        rmi = self.inverse_precision * ((self._num_classes - 1) / 2)  # Eq. 16, solved for MKL
         information = (self._total - self._data).clamp(min=0)
         return UncertaintyMeasures(
             total=self._total,
@@ -66,14 +78,14 @@ class CachedStatistics:
 
 
 class CachedTeacher:
-    """Stands in for the ensemble: same call, values from disk.
+    """Statistics of an ensemble, read from disk, as a :class:`~fairseq_pdd.teacher.Teacher`.
 
     Args:
-        folder: what ``fairseq-pdd teacher-cache`` wrote.
-        task: the student's task, whose dictionaries must be the cached ones.
+        folder: output folder of ``fairseq-pdd teacher-cache``.
+        task: the student's task, whose dictionaries must be those of the cache.
 
     Raises:
-        UsageError: no complete cache, damaged files or other dictionaries.
+        UsageError: the cache is missing, incomplete, damaged or for other dictionaries.
     """
 
     def __init__(self, folder: str, task: FairseqTask) -> None:
@@ -84,7 +96,8 @@ class CachedTeacher:
         if found:
             raise UsageError(
                 f"teacher cache {folder} is for another {' and '.join(_sides(found))} dictionary: "
-                "give the data that it was made of, or build it anew (fairseq-pdd teacher-cache)"
+                "give the data that it was built from, or build it again (fairseq-pdd "
+                "teacher-cache)"
             )
         _verify(self.folder, manifest)
         self._made_of = manifest["made_of"]
@@ -98,10 +111,10 @@ class CachedTeacher:
         self._current: Optional[_Subset] = None
 
     def check(self, subset: str, dataset: FairseqDataset) -> None:
-        """Compare a data set with what was cached.
+        """Compare a data set with the cached one.
 
         Raises:
-            UsageError: the subset is not cached, or its sentences are others.
+            UsageError: the subset is not cached, or its sentences differ.
         """
         if subset not in self.subsets:
             raise UsageError(
@@ -118,19 +131,23 @@ class CachedTeacher:
                 sample = dataset.collater([dataset[i]])
                 digest = sample_digests(sample, self._mask(sample), self._pad)[0]
                 if cached.samples["tokens"][i] and digest != cached.samples["digest"][i]:
-                    found = [f"the text, first seen at sentence {i}"]
+                    found = [f"text (of sentence {i})"]
                     break
         if found:
             raise UsageError(
                 f"teacher cache {self.folder} does not fit subset '{subset}': it differs in "
-                f"{', '.join(found)}; give the data that it was made of, or build it anew"
+                f"{', '.join(found)}; give the data that it was built from, or build it again"
             )
 
     def statistics(self, sample: Dict[str, Any], mask: Tensor) -> CachedStatistics:
-        """Statistics of the ensemble on a batch; see ``EnsembleTeacher.statistics``.
+        """Read the statistics of a batch.
+
+        Args:
+            sample: fairseq batch.
+            mask: its target tokens, booleans ``[B, T]``; N of them are true.
 
         Raises:
-            UsageError: the batch has a sentence that is not the cached one of that number.
+            UsageError: a sentence of the batch differs from the cached one of its number.
         """
         ids = sample["id"].tolist()
         lengths = mask.sum(1).tolist()
@@ -143,7 +160,7 @@ class CachedTeacher:
         return mask
 
     def _find(self, ids: Sequence[int], digests: np.ndarray) -> "_Subset":
-        """The subset of a batch: fairseq does not tell, but the text does."""
+        """Find the subset of a batch by its text, since fairseq's batches do not name it."""
         candidates = [self._current] if self._current is not None else []
         for subset in (*candidates, *self.subsets.values()):
             if max(ids) < len(subset.samples) and not subset.differ(ids, digests).any():
@@ -155,9 +172,9 @@ class CachedTeacher:
         for name, subset in self.subsets.items():
             if max(ids) >= len(subset.samples):
                 continue
-            strange = subset.differ(ids, digests)
+            different = subset.differ(ids, digests)
             absent = subset.samples["tokens"][ids] == 0
-            if (strange == absent).all():
+            if (different == absent).all():
                 return UsageError(
                     f"teacher cache {self.folder} lacks sentence {np.asarray(ids)[absent][0]} of "
                     f"'{name}', which was too long for the teacher: give "
@@ -165,12 +182,12 @@ class CachedTeacher:
                 )
         return UsageError(
             f"teacher cache {self.folder} does not hold the sentences of a batch ({ids[:5]}…): "
-            "the data changed since it was built; build it anew"
+            "the data changed since the cache was built; build it again"
         )
 
 
 class _Subset:
-    """Random access to the tokens of a subset by number of sentence."""
+    """Random access to the tokens of a subset by sentence number."""
 
     def __init__(self, folder: Path, name: str, shards: int) -> None:
         self._folder, self._name = folder, name
@@ -181,12 +198,12 @@ class _Subset:
         self._tokens: List[Optional[np.ndarray]] = [None] * shards
 
     def differ(self, ids: Sequence[int], digests: np.ndarray) -> np.ndarray:
-        """Which of the sentences are not those that were cached, ``[B]``."""
+        """Mark the sentences that differ from the cached ones or are absent, ``[B]``."""
         cached = self.samples[ids]
         return (cached["digest"] != digests) | (cached["tokens"] == 0)
 
     def rows(self, ids: Sequence[int], lengths: Sequence[int]) -> np.ndarray:
-        """Records of all tokens of the sentences, one after the other, ``[N]``."""
+        """Return the records of all tokens of the sentences, in order, ``[N]``."""
         parts = []
         for i, length in zip(ids, lengths):
             start = self._starts[i]
@@ -207,7 +224,7 @@ def _statistics(rows: np.ndarray, num_classes: int, device: torch.device) -> Cac
 
     probs, rest = tensor("probs", np.float32), tensor("rest", np.float32)
     if rows.dtype["probs"].base == np.float16:
-        # what they sum to is known better than each of them
+        # the remaining mass is float32, so the sum is known more precisely than each probability
         probs *= ((1 - rest) / probs.sum(-1)).unsqueeze(-1)
     return CachedStatistics(
         mean_probs=TopKProbs(probs, tensor("classes", np.int64), rest),
@@ -224,13 +241,11 @@ def _read_manifest(folder: Path) -> Dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format"]
     except FileNotFoundError as error:
-        unfinished = folder.is_dir() and any(folder.iterdir())
-        raise UsageError(
-            f"teacher cache {folder} "
-            + ("is not finished: run" if unfinished else "does not exist: build it with")
-            + " fairseq-pdd teacher-cache"
-            + (" again, it goes on where it stopped" if unfinished else "")
-        ) from error
+        if folder.is_dir() and any(folder.iterdir()):
+            state = "is not finished: run fairseq-pdd teacher-cache again to complete it"
+        else:
+            state = "does not exist: build it with fairseq-pdd teacher-cache"
+        raise UsageError(f"teacher cache {folder} {state}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is damaged: remove it and run fairseq-pdd teacher-cache again"
@@ -238,14 +253,18 @@ def _read_manifest(folder: Path) -> Dict[str, Any]:
     if version != FORMAT:
         raise UsageError(
             f"teacher cache {folder} has format {version}, this version reads {FORMAT}: build it "
-            "anew (fairseq-pdd teacher-cache)"
+            "again (fairseq-pdd teacher-cache)"
         )
     result: Dict[str, Any] = manifest
     return result
 
 
 def _verify(folder: Path, manifest: Dict[str, Any]) -> None:
-    """Compare every file with its checksum: nothing damaged is ever read as data."""
+    """Compare every file with its checksum.
+
+    Raises:
+        UsageError: a file is damaged or missing.
+    """
     files = [
         (shard_path(folder, name, i, kind), checksum)
         for name, entry in manifest["subsets"].items()

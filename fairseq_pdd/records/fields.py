@@ -1,0 +1,16 @@
+"""Names of the uncertainty fields of a record."""
+
+MEASURES = ("total", "data", "mutual_information", "epkl", "rmi")
+"""Measures of the predictive distributions (Section 2 of the paper)."""
+
+JOINT_ESTIMATES = ("score", "rmi_score")
+"""Estimates from the probabilities of the output's own tokens."""
+
+FIELDS = (*MEASURES, *JOINT_ESTIMATES)
+"""All measures, in the order in which a record holds them."""
+
+EXPR = "expr"
+"""Key of an ensemble's values when combined as an expectation of products."""
+
+EXPR_PREFIX = f"{EXPR}."
+"""Beginning of the name of a column that comes from :data:`EXPR`, as in ``expr.total``."""

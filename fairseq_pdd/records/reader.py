@@ -1,0 +1,383 @@
+"""Reader of the record format: one pass over a file gives its columns."""
+
+import json
+import logging
+import math
+from array import array
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
+
+import numpy as np
+
+from ..errors import UsageError
+from .fields import EXPR, EXPR_PREFIX
+from .writer import PARTIAL_SUFFIX
+
+logger = logging.getLogger(__name__)
+
+Record = Dict[str, Any]
+_SCORES = ("log_prob", "sequence", "token")
+_REQUIRED = ("id", "rank", "hypothesis", "tokens", *_SCORES)
+
+
+@dataclass(frozen=True)
+class TokenColumns:
+    """Columns of the T tokens of all hypotheses, in the order of the hypotheses.
+
+    Attributes:
+        offsets: ``[N + 1]``; hypothesis ``i`` has the tokens ``offsets[i]:offsets[i + 1]``, none
+            where its tokens were skipped by the reader.
+        vocabulary: the distinct symbols.
+        ids: ``[T]``, index of each token in ``vocabulary``.
+        measures: ``[T]`` each, in nats, of the measures that the model has; named as in
+            :class:`RecordSet`. A null, which is a value too large for a number, is infinite.
+        absent: names of the other measures in the records, which are null for every hypothesis.
+    """
+
+    offsets: np.ndarray
+    vocabulary: List[str]
+    ids: np.ndarray
+    measures: Dict[str, np.ndarray]
+    absent: List[str]
+
+    def symbols(self, index: int) -> List[str]:
+        """Return the symbols of one hypothesis."""
+        ids = self.ids[self.offsets[index] : self.offsets[index + 1]]
+        return [self.vocabulary[number] for number in ids.tolist()]
+
+    def select(self, rows: np.ndarray) -> "TokenColumns":
+        """Return the tokens of some hypotheses, given by index."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.append(0, np.cumsum(lengths))
+        positions = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        measures = {name: column[positions] for name, column in self.measures.items()}
+        return replace(self, offsets=offsets, ids=self.ids[positions], measures=measures)
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """Columns of the N hypotheses of a file, sorted by id and rank.
+
+    An ensemble has some columns twice: combined as a product of expectations under the plain
+    name, and as an expectation of products under the name with the prefix ``expr.``.
+
+    Attributes:
+        name: path of the file, for messages.
+        ids: ``[N]``, position of the sentence in its data set.
+        ranks: ``[N]``, place in the n-best list of the sentence, from 0.
+        sources: ``N`` texts, ``None`` where the source is no text.
+        references: ``N`` texts or ``None``.
+        hypotheses: ``N`` texts.
+        utterances: ``N`` names of sentences, ``None`` for data without names.
+        lengths: ``[N]``, number of tokens, end-of-sequence included.
+        log_probs: ``[N]``, ``ln P(y|x)``, under the key ``""`` and, for an ensemble, ``"expr."``;
+            minus infinity for a null, which is an output impossible to the model.
+        measures: ``[N]`` each, in nats per token, of the measures that the model has. A null,
+            which is a value too large for a number, is infinite.
+        absent: names of the other measures in the records, which are null for every hypothesis.
+        tokens: columns of the tokens.
+    """
+
+    name: str
+    ids: np.ndarray
+    ranks: np.ndarray
+    sources: List[Optional[str]]
+    references: List[Optional[str]]
+    hypotheses: List[str]
+    utterances: List[Optional[str]]
+    lengths: np.ndarray
+    log_probs: Dict[str, np.ndarray]
+    measures: Dict[str, np.ndarray]
+    absent: List[str]
+    tokens: TokenColumns
+
+    def __len__(self) -> int:
+        """Return the number of hypotheses."""
+        return len(self.ids)
+
+    def select(self, rows: np.ndarray) -> "RecordSet":
+        """Return some hypotheses, given by index."""
+        numbers = rows.tolist()
+        return replace(
+            self,
+            ids=self.ids[rows],
+            ranks=self.ranks[rows],
+            sources=[self.sources[i] for i in numbers],
+            references=[self.references[i] for i in numbers],
+            hypotheses=[self.hypotheses[i] for i in numbers],
+            utterances=[self.utterances[i] for i in numbers],
+            lengths=self.lengths[rows],
+            log_probs={prefix: column[rows] for prefix, column in self.log_probs.items()},
+            measures={name: column[rows] for name, column in self.measures.items()},
+            tokens=self.tokens.select(rows),
+        )
+
+    def best(self) -> "RecordSet":
+        """Return the first hypothesis of each sentence."""
+        return self.select(np.flatnonzero(self.ranks == 0))
+
+
+def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> RecordSet:
+    """Read a file of records.
+
+    Sentences that are missing between others are logged.
+
+    Args:
+        path: JSON lines, in any order.
+        token_ranks: number of hypotheses per sentence whose tokens are kept; ``None`` keeps all.
+            Tokens take most of the memory.
+
+    Raises:
+        UsageError: the file is missing or empty, a line is no such record, an n-best list is not
+            whole, or the lines do not have the same measures.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return collect_records(_parse_lines(path, stream), str(path), token_ranks)
+    except FileNotFoundError as error:
+        fix = "write it with --uncertainty-path"
+        partial = f"{path}{PARTIAL_SUFFIX}"
+        if Path(partial).exists():
+            fix = f"{partial} does, so fairseq-generate did not finish; run it again"
+        raise UsageError(f"{path} does not exist: {fix}") from error
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; give a file of records"
+        ) from error
+
+
+def collect_records(
+    records: Iterable[Record], name: str = "records", token_ranks: Optional[int] = None
+) -> RecordSet:
+    """Convert records in memory to columns.
+
+    Args:
+        records: parsed JSON objects.
+        name: name for messages.
+        token_ranks: see :func:`read_records`.
+
+    Raises:
+        UsageError: see :func:`read_records`.
+    """
+    builder = _Builder(name, token_ranks)
+    for number, record in enumerate(records, 1):
+        builder.add(record, f"{name}, line {number}")
+    return builder.build()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+# the default would take NaN and Infinity, which fairseq-generate writes as null
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def _parse_lines(path: Union[str, Path], lines: Iterable[bytes]) -> Iterator[Record]:
+    for number, line in enumerate(lines, 1):
+        try:
+            record = _decode(line.decode("utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}, is no JSON object: {error}") from error
+        yield record
+
+
+class _Builder:
+    """Columns that grow record by record."""
+
+    def __init__(self, name: str, token_ranks: Optional[int]) -> None:
+        self._name = name
+        self._token_ranks = math.inf if token_ranks is None else token_ranks
+        self._seen: Set[Tuple[int, int]] = set()
+        self._ids, self._ranks, self._lengths = array("q"), array("q"), array("q")
+        self._texts: Dict[str, List[Any]] = {
+            key: [] for key in ("source", "reference", "hypothesis", "utterance")
+        }
+        self._interned: Dict[str, str] = {}  # n-best lists repeat their source and reference
+        self._sequence: Dict[str, array] = {}
+        self._offsets = array("q", [0])
+        self._vocabulary: Dict[str, int] = {}
+        self._token_ids = array("q")
+        self._token: Dict[str, array] = {}
+
+    def add(self, record: Record, line: str) -> None:
+        """Append one record; ``line`` names it in messages."""
+        _check_fields(record, line)
+        key = record["id"], record["rank"]
+        if key in self._seen:
+            raise UsageError(
+                f"{line}, repeats id {key[0]}, rank {key[1]}: are there several runs in the file?"
+            )
+        self._seen.add(key)
+        self._ids.append(key[0])
+        self._ranks.append(key[1])
+        self._lengths.append(len(record["tokens"]))
+        for field, column in self._texts.items():
+            text = record.get(field)
+            column.append(text if text is None else self._interned.setdefault(text, text))
+        blocks = {"": record}
+        if record.get(EXPR):
+            blocks[EXPR_PREFIX] = record[EXPR]
+        self._add_sequence(record, blocks, line)
+        if record["rank"] < self._token_ranks:
+            self._add_tokens(record, blocks, line)
+        self._offsets.append(len(self._token_ids))
+
+    def build(self) -> RecordSet:
+        """Return the columns, sorted."""
+        _check_ids(self._name, self._seen)
+        sequence = {name: np.asarray(column) for name, column in self._sequence.items()}
+        log_probs = {
+            prefix: _replace_null(sequence.pop(f"{prefix}log_prob"), -np.inf)
+            for prefix in ("", EXPR_PREFIX)
+            if f"{prefix}log_prob" in sequence
+        }
+        absent = [name for name, column in sequence.items() if np.isnan(column).all()]
+        measures = {
+            name: _replace_null(column, np.inf)
+            for name, column in sequence.items()
+            if name not in absent
+        }
+        texts = self._texts
+        records = RecordSet(
+            name=self._name,
+            ids=np.array(self._ids),
+            ranks=np.array(self._ranks),
+            sources=texts["source"],
+            references=texts["reference"],
+            hypotheses=texts["hypothesis"],
+            utterances=texts["utterance"],
+            lengths=np.array(self._lengths),
+            log_probs=log_probs,
+            measures=measures,
+            absent=absent,
+            tokens=self._build_tokens(),
+        )
+        order = np.lexsort((records.ranks, records.ids))
+        in_order = np.array_equal(order, np.arange(len(order)))
+        return records if in_order else records.select(order)
+
+    def _add_sequence(self, record: Record, blocks: Dict[str, Record], line: str) -> None:
+        values = {
+            f"{prefix}{name}": value
+            for prefix, block in blocks.items()
+            for name, value in {"log_prob": block["log_prob"], **block["sequence"]}.items()
+        }
+        if len(self._ids) == 1:
+            self._sequence = {name: array("d") for name in values}
+        elif values.keys() != self._sequence.keys():
+            raise UsageError(
+                f"{line}: id {record['id']} has other measures than the lines before it; are "
+                "there several systems in the file?"
+            )
+        try:
+            for name, value in values.items():
+                self._sequence[name].append(math.nan if value is None else value)
+        except TypeError as error:
+            raise UsageError(f"{line}: a sequence-level value is no number: {error}") from error
+
+    def _add_tokens(self, record: Record, blocks: Dict[str, Record], line: str) -> None:
+        tokens, start = record["tokens"], len(self._token_ids)
+        self._token_ids.extend(
+            self._vocabulary.setdefault(token, len(self._vocabulary)) for token in tokens
+        )
+        for prefix, block in blocks.items():
+            for name, values in block["token"].items():
+                column = self._token.setdefault(f"{prefix}{name}", array("d"))
+                if values is None:
+                    continue
+                if len(values) != len(tokens):
+                    raise UsageError(
+                        f"{line}: id {record['id']}, rank {record['rank']}, has {len(tokens)} "
+                        f"tokens but {len(values)} values of '{prefix}{name}': write the file again"
+                    )
+                _pad(column, start)
+                try:
+                    column.extend(_numbers(values))
+                except TypeError as error:
+                    raise UsageError(
+                        f"{line}: a value of '{prefix}{name}' is no number: {error}"
+                    ) from error
+
+    def _build_tokens(self) -> TokenColumns:
+        measures = {}
+        for name, column in self._token.items():
+            if len(column):
+                _pad(column, len(self._token_ids))
+                measures[name] = _replace_null(np.asarray(column), np.inf)
+        return TokenColumns(
+            offsets=np.array(self._offsets),
+            vocabulary=list(self._vocabulary),
+            ids=np.array(self._token_ids),
+            measures=measures,
+            absent=[name for name in self._token if name not in measures],
+        )
+
+
+def _check_fields(record: Any, line: str) -> None:
+    """Refuse an object that is no record.
+
+    Raises:
+        UsageError: names the line.
+    """
+    if not isinstance(record, dict):
+        raise UsageError(f"{line}, is no JSON object")
+    lacking = [name for name in _REQUIRED if name not in record]
+    expr = record.get(EXPR)
+    if expr:
+        lacking += [EXPR_PREFIX + name for name in _SCORES if name not in expr]
+    if lacking:
+        raise UsageError(
+            f"{line}, lacks {', '.join(lacking)}: is it a file of "
+            "fairseq-generate --uncertainty-path?"
+        )
+    if not isinstance(record["id"], int) or not isinstance(record["rank"], int):
+        raise UsageError(f"{line}: id and rank must be whole numbers")
+    for block in (record, expr) if expr else (record,):
+        if not isinstance(block["sequence"], dict) or not isinstance(block["token"], dict):
+            raise UsageError(f"{line}: sequence and token must be JSON objects")
+
+
+def _check_ids(name: str, seen: Set[Tuple[int, int]]) -> None:
+    """Refuse n-best lists that are not whole, and log missing sentences.
+
+    Raises:
+        UsageError: names the file and the first such sentence.
+    """
+    if not seen:
+        raise UsageError(f"{name} is empty: no hypothesis was written; run fairseq-generate again")
+    ids = {number for number, _ in seen}
+    for number in ids:
+        if (number, 0) not in seen:
+            raise UsageError(
+                f"{name} has no best hypothesis (rank 0) of id {number}: write the file again"
+            )
+    missing = max(ids) + 1 - len(ids)
+    if missing > 0:
+        first = next(number for number in range(max(ids)) if number not in ids)
+        logger.warning(
+            "%s lacks %d of the ids up to %d, the first of them %d: sentences that "
+            "fairseq-generate skipped are not assessed",
+            name,
+            missing,
+            max(ids),
+            first,
+        )
+
+
+def _numbers(values: List[Optional[float]]) -> array:
+    """Convert values of tokens, with NaN for null."""
+    try:
+        return array("d", values)
+    except TypeError:
+        return array("d", [math.nan if value is None else value for value in values])
+
+
+def _pad(column: array, size: int) -> None:
+    """Fill a column up to ``size`` with NaN, for records that do not have it."""
+    column.extend(array("d", [math.nan]) * (size - len(column)))
+
+
+def _replace_null(column: np.ndarray, value: float) -> np.ndarray:
+    return np.where(np.isnan(column), value, column)

@@ -1,0 +1,47 @@
+"""The mark of a Prior Network in a checkpoint's task state."""
+
+from typing import Any, Dict, Optional
+
+import torch
+from fairseq.models import BaseFairseqModel
+from omegaconf import DictConfig
+
+from ..models.prior_network import mark_prior_network, require_logits
+from ._data_source import DataSource
+
+_STATE = "prior_network"
+
+
+class PriorNetworkStateMixin(DataSource):
+    """A task whose checkpoints record the offset δ of a student that is a Prior Network."""
+
+    def __init__(self, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cfg, *args, **kwargs)
+        self._saved_state: Dict[str, Any] = {}
+        self._loaded_offset: Optional[float] = None
+
+    def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
+        """Build the criterion; checkpoints record its offset."""
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        offset = getattr(criterion, "offset", None)
+        self._saved_state = {_STATE: None if offset is None else {"offset": offset}}
+        self.state.merge_state_dict(self._saved_state)
+        return criterion
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Load the task state of a checkpoint, whose model is built next."""
+        super().load_state_dict(state_dict)
+        state = state_dict.get(_STATE)
+        self._loaded_offset = None if state is None else state["offset"]
+        # in fine-tuning, the checkpoints describe the new criterion
+        self.state.merge_state_dict(self._saved_state)
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
+        """Build a model and mark that of a Prior Network's checkpoint."""
+        model = super().build_model(cfg, from_checkpoint)
+        if not from_checkpoint:
+            require_logits(model)
+        elif self._loaded_offset is not None:
+            mark_prior_network(model, self._loaded_offset)
+        self._loaded_offset = None
+        return model

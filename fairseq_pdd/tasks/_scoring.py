@@ -1,0 +1,109 @@
+"""Scoring of the hypotheses of fairseq-generate, fairseq-interactive and hub interfaces."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Sequence
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ..generation import EncoderKeepingEnsemble, HypothesisScorer, make_scorer
+from ._data_source import DataSource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ScoringConfig(FairseqDataclass):
+    """Options of scores."""
+
+    measures_dirichlet: ChoiceEnum(["unshifted", "shifted"]) = field(  # type: ignore[valid-type]
+        default="unshifted",
+        metadata={
+            "help": "Dirichlet that a Prior Network's measures are taken from: Dir(exp(z)), whose "
+            "mean is the prediction, or Dir(exp(z) + offset), that of the loss"
+        },
+    )
+
+
+class ScoringMixin(DataSource):
+    """A task that attaches ``hypo["uncertainty"]`` to every hypothesis of a search."""
+
+    def __init__(self, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cfg, *args, **kwargs)
+        self._is_validating = False
+
+    def valid_step(self, sample: Dict[str, Any], model: BaseFairseqModel, criterion: Any) -> Any:
+        """Do fairseq's step; hypotheses of a validation BLEU are not scored."""
+        self._is_validating = True
+        try:
+            return super().valid_step(sample, model, criterion)
+        finally:
+            self._is_validating = False
+
+    def build_generator(
+        self,
+        models: Sequence[BaseFairseqModel],
+        args: Any,
+        seq_gen_cls: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Build fairseq's generator; it keeps the encoders' outputs for the scores."""
+        if getattr(args, "retain_dropout", False):
+            logger.warning(
+                "--retain-dropout: hypotheses are scored with other dropout masks than those of "
+                "the search"
+            )
+        keeps = seq_gen_cls is None and not (
+            getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
+        )
+        ensemble = EncoderKeepingEnsemble(models) if keeps else models
+        return super().build_generator(ensemble, args, seq_gen_cls=seq_gen_cls, **options)
+
+    def inference_step(
+        self,
+        generator: Any,
+        models: Sequence[BaseFairseqModel],
+        sample: Dict[str, Any],
+        prefix_tokens: Optional[Tensor] = None,
+        constraints: Optional[Tensor] = None,
+        nbest: Optional[int] = None,
+    ) -> List[List[Dict[str, Any]]]:
+        """Generate, then attach ``hypo["uncertainty"]`` to hypotheses.
+
+        Args:
+            generator: fairseq's generator.
+            models: models of the search.
+            sample: batch.
+            prefix_tokens: see fairseq.
+            constraints: see fairseq.
+            nbest: score the first ones of each sentence only; None for all.
+
+        Returns:
+            fairseq's hypotheses. For the values see
+            :meth:`fairseq_pdd.generation.HypothesisScorer.score`.
+        """
+        hypotheses = super().inference_step(
+            generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
+        )
+        if self._is_validating:
+            return hypotheses
+        scored = [hypos[:nbest] for hypos in hypotheses]
+        ensemble = getattr(generator, "model", None)
+        scores = self.hypothesis_scorer(models).score(
+            sample,
+            [[hypo["tokens"] for hypo in hypos] for hypos in scored],
+            ensemble.encoder_outs if isinstance(ensemble, EncoderKeepingEnsemble) else None,
+        )
+        for hypos, values in zip(scored, scores):
+            for hypo, value in zip(hypos, values):
+                hypo["uncertainty"] = value
+        return hypotheses
+
+    def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> HypothesisScorer:
+        """Return the scorer for one model or an ensemble, by its kind and the options."""
+        dictionary = self.target_dictionary
+        shifted = str(self.cfg.measures_dirichlet) == "shifted"
+        return make_scorer(models, dictionary.pad(), dictionary.eos(), shifted)
