@@ -32,10 +32,11 @@ bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and
 test: .venv/.package chromium ## run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-lint: .venv/.package ## ruff (lint and format) and mypy
+lint: .venv/.package ## ruff (lint and format), mypy and the wording rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/check_words.py
 
 format: .venv/.package ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

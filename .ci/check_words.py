@@ -17,7 +17,9 @@ from typing import Iterator, List, Tuple
 
 Finding = Tuple[int, str]
 
-_OPENINGS = "Of As What Whether Which How Where When Like By For To With Told Same".split()
+_OPENINGS = (
+    "Of As What Whether Which How Where When Like By For To With Told Same"  # noqa: SIM905
+).split()
 _TERMS = {
     r"said|says": "outputs, or 'is', 'gives', 'reports'",
     r"overh(ear|eard|ears)": "traced",

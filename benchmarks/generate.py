@@ -1,14 +1,8 @@
-"""What uncertainty adds to fairseq-generate: a Prior Network's and an ensemble's.
+"""Cost of uncertainty in fairseq-generate: a Prior Network's and an ensemble's.
 
-The whole command, from loading the checkpoints to the last line, with the task of this package
-and with fairseq's own, in turns; in batches as in fairseq's examples, and as large as by default.
-Each turn is a process of its own, as for a user: in one process, what one run leaves of the heap
-can cost the next one a third of its time. The first long run on a machine compiles kernels, which
-later runs have from their first call on, so this is measured both without and with them; what
-compiling takes is timed apart.
-
-This package takes an ensemble's mean, and the text of what is printed, in less time than fairseq
-does, which pays for the scores or a part of them. What that is worth shows in runs without any.
+The models and the test sentences are those of the quickstart (SCALE=small), which this script runs
+first if its results are not there. Each turn runs the whole command in a new process, from loading
+the checkpoints to the last line, with scores and with the same task without scores in turns.
 """
 
 import argparse
@@ -17,120 +11,95 @@ import itertools
 import multiprocessing
 import os
 import statistics
+import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple
 
 import measuring
 import torch
 import workload
 from fairseq import options
-from fairseq.models import BaseFairseqModel
 from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationTask
 from fairseq_cli.generate import main as generate
-from workload import Workload
 
-from fairseq_pdd.core import _compile, dirichlet_measures, sequence_ensemble_measures
 from fairseq_pdd.tasks.distill_translation import DistillTranslationConfig, DistillTranslationTask
 
-PLAIN, OURS, UNSCORED = "translation", "distill_translation", "without_scores"
-EAGER = f"{OURS}, eager"
-_MIN_ELEMENTS = _compile.MIN_ELEMENTS * _compile.PATIENCE_FOR_MEASURES
-LARGE = workload.Size(classes=32_000, layers=6, dim=512)
+SCORED, UNSCORED = "distill_translation", "without_scores"
+REPOSITORY = Path(__file__).parents[1]
+QUICKSTART = REPOSITORY / "examples/quickstart/runs/small"
 
 
 @register_task(UNSCORED, dataclass=DistillTranslationConfig)
 class WithoutScores(DistillTranslationTask):
-    """This package's task, whose outputs nobody scores."""
+    """Task of this package without scores and records."""
 
-    def hypothesis_scorer(self, models: Sequence[BaseFairseqModel]) -> Any:
-        """Nobody."""
-        return None
+    def inference_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as fairseq does."""
+        return TranslationTask.inference_step(self, *args, **kwargs)
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Parse the options."""
     parser = measuring.parser(__doc__)
     parser.set_defaults(repeats=5)
-    parser.add_argument("--members", type=int, default=4, help="of the ensemble")
-    parser.add_argument("--sentences", type=int, default=400, help="to translate")
     parser.add_argument(
-        "--large-sentences", type=int, default=24, help="to translate with the larger model"
+        "--quickstart", type=Path, default=QUICKSTART, help="results of the quickstart"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        nargs="+",
-        default=[128, 400],
-        help="sentences: 128 are those of fairseq's examples, 400 fit its default of 12,000 tokens",
-    )
-    parser.add_argument("--beam", type=int, default=5, help="of the search")
-    parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="to write, and score")
+    parser.add_argument("--batch-size", type=int, default=128, help="sentences of a batch")
+    parser.add_argument("--beam", type=int, default=5, help="beam of the search")
+    parser.add_argument("--nbest", type=int, nargs="+", default=[1, 5], help="hypotheses to score")
     args = parser.parse_args()
     if args.quick:
-        args.members, args.sentences, args.beam, args.nbest, args.repeats = 2, 20, 2, [2], 1
-        args.large_sentences = 5
+        args.beam, args.nbest, args.repeats = 2, [2], 1
     return args
 
 
 class Model(NamedTuple):
-    """What is run."""
+    """A model or an ensemble and its data."""
 
     name: str
-    size: workload.Size
     data: Path
     path: str
-    sentences: int
 
 
-def make_models(folder: Path, args: argparse.Namespace, *sizes: workload.Size) -> List[Model]:
-    """An untrained Prior Network and ensemble, and a larger Prior Network."""
-    small = make_workload(folder / "small", sizes[0], args.members, args.sentences)
-    large = make_workload(folder / "large", sizes[1], 1, args.large_sentences)
-    ensemble, many, few = ":".join(small.teachers), args.sentences, args.large_sentences
+def quickstart_models(folder: Path) -> List[Model]:
+    """Return the student and the ensemble of the quickstart, which is run if need be."""
+    if not (folder / "table.md").is_file():
+        measuring.say(f"running the quickstart for its models, in {folder}")
+        command = ["bash", str(REPOSITORY / "examples/quickstart/run.sh")]
+        environment = {**os.environ, "SCALE": "small", "WORK": str(folder)}
+        subprocess.run(command, check=True, env=environment, stdout=2)
+    members = sorted(folder.glob("member*/checkpoint_best.pt"))
     return [
-        Model("Prior Network", small.size, small.data, make_student(small), many),
-        Model(f"ensemble of {args.members}", small.size, small.data, ensemble, many),
-        Model("Prior Network, large", large.size, large.data, make_student(large), few),
+        Model("Prior Network", folder / "bin", str(folder / "pd_send2/checkpoint_best.pt")),
+        Model(f"ensemble of {len(members)}", folder / "bin", ":".join(map(str, members))),
     ]
 
 
-def make_workload(folder: Path, size: workload.Size, members: int, sentences: int) -> Workload:
-    """Data and an ensemble in a new folder."""
-    folder.mkdir()
-    return workload.make(folder, size, members, test=sentences)
-
-
-def make_student(work: Workload) -> str:
-    """An untrained Prior Network's checkpoint."""
-    path = str(work.data / "student.pt")
-    trainer = work.trainer(
-        "--task", OURS, "--criterion", "pd_send2", "--teacher-paths", work.teachers[0]
+def tiny_models(folder: Path) -> List[Model]:
+    """Make an untrained Prior Network and ensemble over random text, for --quick."""
+    made = workload.make(folder, workload.TINY, 2, test=20)
+    path = str(made.data / "student.pt")
+    trainer = made.trainer(
+        "--task", SCORED, "--criterion", "pd_send2", "--teacher-paths", made.teachers[0]
     )
     trainer.consolidate_optimizer()
     trainer.save_checkpoint(path, {})
-    return path
+    return [
+        Model("Prior Network", made.data, path),
+        Model("ensemble of 2", made.data, ":".join(made.teachers)),
+    ]
 
 
-def compile_kernels(classes: int, members: int) -> float:
-    """Seconds to compile, and keep, what scores tokens; to be called in a new process."""
-    measuring.compile_at_once()
-    start, logits = measuring.clock(), torch.randn(4, classes)
-    dirichlet_measures(logits)
-    sequence_ensemble_measures([logits.log_softmax(-1)] * members, torch.zeros(members, 4))
-    return measuring.clock() - start
-
-
-def run(model: Model, case: str, results: str, threads: int, args: List[Any]) -> float:
-    """Seconds of ``fairseq-generate``, its output to files; to be called in a new process."""
+def run(model: Model, task: str, results: str, threads: int, args: List[Any]) -> float:
+    """Return the seconds of ``fairseq-generate``; it is called in a new process."""
     torch.set_num_threads(threads)
-    os.environ[_compile.SWITCH] = "0" if case == EAGER else "1"
-    task = OURS if case == EAGER else case
     argv = [
         model.data, "--gen-subset", "test", "--path", model.path, "--task", task, "--cpu",
         "--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results,
-        # an untrained model does not end by itself
-        "--max-len-a", 1, "--max-len-b", 0, *args,
+        "--max-len-a", 1.5, "--max-len-b", 10, "--post-process", "sentencepiece", *args,
     ]  # fmt: skip
     parsed = options.parse_args_and_arch(
         options.get_generation_parser(), [str(arg) for arg in argv]
@@ -144,69 +113,35 @@ def run(model: Model, case: str, results: str, threads: int, args: List[Any]) ->
 def main() -> None:
     """Print the section of the report."""
     args = parse_args()
-    size, large = (workload.TINY,) * 2 if args.quick else (workload.Size(), LARGE)
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd"])
-    torch.set_num_threads(args.threads)
+    processes.set_forkserver_preload(["fairseq_cli.generate", "fairseq_pdd.tasks"])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        if not args.quick:  # as on a machine where nothing was compiled before
-            os.environ["XDG_CACHE_HOME"] = f"{folder}/kernels"
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"
         pool = processes.Pool(1, maxtasksperchild=1)  # a new process for each call
-        compiling = pool.apply(compile_kernels, (size.classes, args.members))
-        measuring.say(f"compiled in {compiling:.1f} s")
-        for model in make_models(Path(folder), args, size, large):
-            # batches of more sentences than there are would be the same once more
-            sizes = sorted({min(batch, model.sentences) for batch in args.batch_size})
-            for batch, nbest in itertools.product(sizes, args.nbest):
-                options_ = ["--batch-size", batch, "--beam", args.beam, "--nbest", nbest]
-                seconds: Dict[str, List[float]] = {
-                    case: [] for case in (PLAIN, UNSCORED, EAGER, OURS)
-                }
-                # in turns, so what else the machine does hits them alike; each is the first one in
-                # some, as the machine may have to find memory for a process larger than the last
-                cases = list(seconds)
-                for turn in range(args.repeats):
-                    for case in cases[turn % len(cases) :] + cases[: turn % len(cases)]:
-                        call = (model, case, f"{folder}/out", args.threads, options_)
-                        seconds[case].append(pool.apply(run, call))
-                rows.append(row(model.name, batch, nbest, seconds))
-                measuring.say(" | ".join(rows[-1]))
-    headers = [
-        "model",
-        "batch",
-        "n-best",
-        "fairseq's",
-        "without scores",
-        "eager",
-        "with uncertainty",
-    ]
+        models = tiny_models(Path(folder)) if args.quick else quickstart_models(args.quickstart)
+        for model, nbest in itertools.product(models, args.nbest):
+            options_ = ["--batch-size", args.batch_size, "--beam", args.beam, "--nbest", nbest]
+            seconds: Dict[str, List[float]] = {UNSCORED: [], SCORED: []}
+            for turn in range(args.repeats):
+                for task in (UNSCORED, SCORED)[:: 1 if turn % 2 == 0 else -1]:
+                    call = (model, task, f"{folder}/out", args.threads, options_)
+                    seconds[task].append(pool.apply(run, call))
+            base = seconds[UNSCORED]
+            ratio = measuring.ratio(seconds[SCORED], base)
+            rows.append([model.name, str(nbest), f"{statistics.median(base):.2f} s", ratio])
+            measuring.say(" | ".join(rows[-1]))
+    headers = ["model", "n-best", "without scores", "with uncertainty"]
     print(
         f"""## fairseq-generate with and without uncertainty
 
-Beam {args.beam}, {args.threads} threads, sentences of 5 to 25 tokens:
-{args.sentences} of {size.classes:,} types by Transformers of {size.layers} + {size.layers} layers,
-dimension {size.dim}; "large" are {args.large_sentences} of {large.classes:,} types,
-{large.layers} + {large.layers} layers, dimension {large.dim}. Each turn is a new process, whose
-start and imports do not count. Medians of {args.repeats} turns, as ratios to the time of fairseq's
-own task; in brackets the least and the greatest of a turn. "Without scores" is this package's task,
-which takes the mean of an ensemble and the text of tokens in less time than fairseq does, but
-scores nothing. "Eager" are the runs before kernels are compiled. That is done once on a machine, by
-the first run of fairseq-generate that reads {_MIN_ELEMENTS:,} logits
-({_MIN_ELEMENTS // large.classes:,} tokens of {large.classes:,} types) of a Prior Network or of an
-ensemble of that many members, or by fairseq-train for Prior Networks; both took {compiling:.1f} s.
+Models and test sentences of the quickstart (`SCALE=small`), beam {args.beam}, batches of
+{args.batch_size} sentences, {args.threads} threads. Each turn is a new process, whose start and
+imports do not count. Medians of {args.repeats} turns; "with uncertainty" is the ratio to the same
+task without scores and records, in brackets the least and the greatest of a turn.
 
 {measuring.table(headers, rows)}
 """
     )
-
-
-def row(model: str, batch: int, nbest: int, seconds: Dict[str, List[float]]) -> List[str]:
-    """A row of the table."""
-    plain, *others = seconds.values()
-    ratios = (measuring.ratio(times, plain) for times in others)
-    return [model, str(batch), str(nbest), f"{statistics.median(plain):.2f} s", *ratios]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What the loss costs beside a cross-entropy and beside the textbook's formulas.
+"""Cost of the loss relative to a cross-entropy and to the textbook's formulas.
 
-Forward and backward of each on the same logits in turns; compiling is not counted, but told.
+Forward and backward of each run on the same logits in turns. Compilation is reported apart.
 """
 
 import argparse
-import os
 import statistics
 from typing import Callable, Dict, List, Sequence, Tuple
 
@@ -36,13 +35,13 @@ CASES = (
     f"pd_send2, {MEMBERS} members",
     TEXTBOOK,
 )
-# The textbook's tensors have M times as many elements, of twice the size: it gets fewer rows,
-# and its figures are those of as many rows as the others have.
+# The textbook's tensors have M times as many elements, of twice the size. It gets fewer rows, and
+# its figures are scaled to the rows of the others.
 TEXTBOOK_SHARE = 8
 
 
 def parse_args() -> argparse.Namespace:
-    """Options of the command."""
+    """Parse the options."""
     parser = measuring.parser(__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[1000, 5000, 40_000], help="K")
     parser.add_argument("--elements", type=int, default=512 * 40_000, help="T times K of a batch")
@@ -60,7 +59,7 @@ def parse_args() -> argparse.Namespace:
 def make_cases(
     rows: int, classes: int, args: argparse.Namespace
 ) -> Tuple[Dict[str, Callable[[], object]], Dict[str, float]]:
-    """Each of ``CASES`` as a function without arguments, and what share of the rows it gets."""
+    """Return each of ``CASES`` as a function, and the factor of its times and memory."""
     generator = torch.Generator().manual_seed(0)
 
     def randn(*shape: int) -> Tensor:
@@ -84,9 +83,8 @@ def make_cases(
     known = teacher()
     mean, lam = known.mean_probs, known.inverse_precision
 
-    def train(loss: Callable[[], Tensor], compile_kernels: bool = True) -> Callable[[], None]:
+    def train(loss: Callable[[], Tensor]) -> Callable[[], None]:
         def run() -> None:
-            os.environ[_compile.SWITCH] = "1" if compile_kernels else "0"
             loss().sum().backward()
             logits.grad = few_logits.grad = None
 
@@ -96,17 +94,16 @@ def make_cases(
         target = teacher()
         return reverse_kl_proxy_dirichlet(logits, target.mean_probs, target.inverse_precision)
 
-    def ours() -> Tensor:
-        return reverse_kl_proxy_dirichlet(logits, mean, lam)
+    def ours(compiled: bool = True) -> Tensor:
+        return reverse_kl_proxy_dirichlet(logits, mean, lam, compiled=compiled)
 
     def measures() -> None:
-        os.environ[_compile.SWITCH] = "1"
         dirichlet_measures(logits)
 
     cases = (
         train(lambda: F.cross_entropy(logits, target, reduction="none")),
         train(ours),
-        train(ours, compile_kernels=False),
+        train(lambda: ours(compiled=False)),
         train(lambda: mean_kl(logits, mean)),
         measures,
         train(with_members),
@@ -118,7 +115,7 @@ def make_cases(
 
 
 class Costs:
-    """Median seconds and peak bytes of every case by size."""
+    """Collect median seconds and peak bytes of every case by size."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -128,7 +125,7 @@ class Costs:
         self.seconds: Dict[str, Dict[int, float]] = {case: {} for case in CASES}
 
     def measure(self, classes: int, in_table: bool) -> None:
-        """Take the figures for one vocabulary."""
+        """Measure the figures for one vocabulary."""
         args = self.args
         rows = max(2, args.elements // classes)
         cases, scale = make_cases(rows, classes, args)
@@ -155,7 +152,7 @@ class Costs:
 
 
 def growth(args: argparse.Namespace, of: str, shapes: Sequence[Tuple[int, int]]) -> List[str]:
-    """Cells of the table: how time grows from shape to shape ``(T, K)``."""
+    """Return table cells: the growth of time from shape to shape ``(T, K)``."""
     cases = {}
     for rows, classes in shapes:
         each, _ = make_cases(rows, classes, args)
@@ -192,7 +189,6 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    measuring.compile_at_once()
     costs = Costs(args)
     for classes in args.classes:
         costs.measure(classes, in_table=True)

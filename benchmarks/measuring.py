@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, memory, tables, the machine."""
+"""Clocks, memory, tables and machine descriptions that the benchmarks share."""
 
 import argparse
 import math
@@ -18,13 +18,11 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from fairseq_pdd.core import _compile
-
 Case = Callable[[], Any]
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+    """Make a parser with the options of every benchmark."""
     result = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -36,18 +34,13 @@ def parser(description: str) -> argparse.ArgumentParser:
     return result
 
 
-def compile_at_once() -> None:
-    """Compile kernels at their first call, as in the middle of a long run."""
-    _compile.MIN_ELEMENTS = 0
-
-
 def say(text: str) -> None:
     """Show progress; standard output is the report's."""
     print(text, file=sys.stderr, flush=True)
 
 
 def machine() -> str:
-    """Describe what the figures are taken on."""
+    """Describe the machine of the figures."""
     parts = [
         _processor(),
         f"{os.cpu_count()} cores",
@@ -72,17 +65,17 @@ def _processor() -> str:
 
 
 def clock() -> float:
-    """Time when all that was asked of the machine is done."""
+    """Return the time after all work on the device is done."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def interleaved(cases: Mapping[str, Case], repeats: int) -> Dict[str, List[float]]:
-    """Seconds of each case, ``repeats`` times.
+    """Measure the seconds of each case, ``repeats`` times.
 
-    The cases take turns, so what else the machine does hits them alike; one call of each goes
-    before and does not count.
+    The cases take turns, so that other load on the machine affects them alike. One call of each
+    comes first and does not count.
     """
     for case in cases.values():
         case()
@@ -96,14 +89,14 @@ def interleaved(cases: Mapping[str, Case], repeats: int) -> Dict[str, List[float
 
 
 def ratio(ours: Sequence[float], base: Sequence[float], scale: float = 1.0) -> str:
-    """Ratio of medians, and the range of the ratios of the single turns."""
+    """Format the ratio of medians and the range of the ratios of single turns."""
     each = [scale * a / b for a, b in zip(ours, base)]
     middle = scale * statistics.median(ours) / statistics.median(base)
     return f"{middle:.2f} ({min(each):.2f}–{max(each):.2f})"
 
 
 def peak_bytes(case: Case) -> int:
-    """Memory of tensors that a case allocates at most at a time, beside what there was."""
+    """Return the peak memory of the tensors that a case allocates."""
     case()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
@@ -129,17 +122,17 @@ def peak_bytes(case: Case) -> int:
 
 
 def size(number: int) -> str:
-    """A number of bytes as people read it."""
+    """Format a number of bytes."""
     return tqdm.format_sizeof(number, "B")
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """p of the law ``cost = c · size^p`` that fits best; 1 is linear growth."""
+    """Return p of the best fit ``cost = c · size^p``; 1 is linear growth."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def growth(sizes: Sequence[float], costs: Sequence[float]) -> "tuple[str, str]":
-    """The fitted exponent and the largest factor of a doubling, as cells of a table."""
+    """Format the fitted exponent and the largest factor of a doubling."""
     doublings = [
         (b / a) ** (math.log(2) / math.log(n / m))
         for a, b, m, n in zip(costs, costs[1:], sizes, sizes[1:])
@@ -148,5 +141,5 @@ def growth(sizes: Sequence[float], costs: Sequence[float]) -> "tuple[str, str]":
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)

@@ -13,7 +13,7 @@ import measuring
 from fairseq_pdd.version import __version__
 
 HERE = Path(__file__).parent
-SCRIPTS = ("loss.py", "teacher.py", "step.py", "generate.py", "assess.py")
+SCRIPTS = ("imports.py", "loss.py", "teacher.py", "step.py", "generate.py", "assess.py")
 
 
 def parse_args() -> argparse.Namespace:

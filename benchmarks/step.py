@@ -81,7 +81,6 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    measuring.compile_at_once()
     with tempfile.TemporaryDirectory() as folder:
         work = make_workload(args, Path(folder))
         trainers = {

@@ -39,7 +39,6 @@ def main() -> None:
     """Print the section of the report."""
     args = parse_args()
     torch.set_num_threads(args.threads)
-    measuring.compile_at_once()
     size = workload.TINY if args.quick else workload.Size()
     with tempfile.TemporaryDirectory() as folder:
         work = workload.make(Path(folder), size, members=1)

@@ -1,4 +1,4 @@
-"""``fairseq_pdd.load``: outputs with their uncertainty, from Python."""
+"""``fairseq_pdd.load``: models that return outputs with their uncertainty, in Python."""
 
 import os
 from argparse import Namespace
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from .errors import UsageError
-from .tasks import DistillationTaskMixin
+from .tasks import SCORING_TASKS, DistillationTaskMixin
 from .teacher.checkpoints import read_config
 
 Path = Union[str, "os.PathLike[str]"]
@@ -22,10 +22,10 @@ Path = Union[str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class Output:
-    """An output of a model and what the model says of it, as in the JSON lines; in nats."""
+    """An output of a model with its uncertainty in nats, with the names of the record format."""
 
     source: str
-    """As it was given."""
+    """Source text, unchanged."""
     text: str
     """Detokenised output."""
     tokens: List[str]
@@ -36,9 +36,9 @@ class Output:
     """Means over the tokens of each measure (``total``, ``data``, ``mutual_information``,
     ``epkl``, ``rmi``, ``score``, ``rmi_score``); ``None`` for what the model does not have."""
     token: Dict[str, Optional[List[float]]]
-    """The same of each token, L values."""
+    """Values of each measure for the L tokens."""
     expr: Optional[Dict[str, Any]] = None
-    """Of an ensemble as an expectation of products: ``log_prob``, ``sequence`` and ``token``."""
+    """``log_prob``, ``sequence`` and ``token`` of an ensemble as an expectation of products."""
 
 
 class Translator(GeneratorHubInterface):
@@ -53,7 +53,7 @@ class Translator(GeneratorHubInterface):
         Args:
             sources: raw text.
             beam: size of the beam.
-            options: of fairseq-generate's search, like ``lenpen=0.6`` or ``sampling=True``.
+            options: options of fairseq-generate's search, such as ``lenpen=0.6``.
 
         Returns:
             The best output of each source.
@@ -64,7 +64,7 @@ class Translator(GeneratorHubInterface):
         return [outputs[0] for outputs in self._search(sources, beam, 1, options)]
 
     def n_best(self, sources: Sequence[str], beam: int = 5, **options: Any) -> List[List[Output]]:
-        """Translate sentences; like :meth:`translate`, but with all outputs of the beam."""
+        """Translate sentences like :meth:`translate`; return all outputs of the beam."""
         return self._search(sources, beam, beam, options)
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> List[Output]:
@@ -75,7 +75,7 @@ class Translator(GeneratorHubInterface):
             targets: raw text, one output for each source.
 
         Returns:
-            What the model says of each pair; ``text`` is the target.
+            The scored target of each pair; ``text`` is the target.
 
         Raises:
             UsageError: a single string, or unequal numbers.
@@ -125,7 +125,7 @@ class Translator(GeneratorHubInterface):
 
 
 def _plain(value: Any) -> Any:
-    """Without arrays."""
+    """Convert arrays to lists."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
@@ -142,8 +142,8 @@ def load(
     """Load a Prior Network, an ensemble or an ordinary model to translate and score with.
 
     Args:
-        checkpoints: a file or several, which are an ensemble; in one string joined with ``:``,
-            like fairseq's ``--path``.
+        checkpoints: a file, or several of an ensemble; one string may join them with ``:``, like
+            fairseq's ``--path``.
         data: folder with the dictionaries, the ``--destdir`` of fairseq-preprocess; by default
             that of the training.
         overrides: options of fairseq that replace those of the training, such as
@@ -173,26 +173,23 @@ def load(
 
 
 def _setup_task(path: str, overrides: Dict[str, Any]) -> FairseqTask:
-    """The task of a checkpoint, or the one of ours that extends it."""
+    """Set up the task of a checkpoint, or the task of this package that extends it."""
     cfg = read_config(path)
     _override(path, cfg, overrides)
-    name = getattr(cfg.task, "_name", None)
-    theirs = TASK_REGISTRY.get(name, FairseqTask)
-    ours = [
-        other
-        for other, task in TASK_REGISTRY.items()
-        if issubclass(task, DistillationTaskMixin) and issubclass(task, theirs)
-    ]
-    if name not in TASK_REGISTRY or not ours:
+    name = getattr(cfg.task, "_name", "")
+    ours = SCORING_TASKS.get(name, name)
+    task = TASK_REGISTRY.get(ours)
+    scores = ours in SCORING_TASKS.values() or (task and issubclass(task, DistillationTaskMixin))
+    if not scores:
         raise UsageError(f"{path} was trained for task {name}, whose outputs cannot be scored")
     with open_dict(cfg):
-        cfg.task._name = name if name in ours else ours[0]
+        cfg.task._name = ours
     return tasks.setup_task(cfg.task, from_checkpoint=True)
 
 
 def _override(path: str, cfg: DictConfig, overrides: Dict[str, Any]) -> None:
     sections = [cfg, *(cfg[key] for key in cfg)]
-    # options of architectures without a config dataclass; fairseq sets any name there
+    # options of architectures without a config dataclass, where fairseq accepts any name
     known = {
         name for section in sections if isinstance(section, Namespace) for name in vars(section)
     }

@@ -1,13 +1,24 @@
-"""What all tests share."""
+"""Settings of all tests."""
 
 import os
+from typing import List
 
+import pytest
+import torch
 from hypothesis import settings
 
-# Compiling takes longer than most tests, and what was compiled here before is no part of them; of
-# their processes neither. The tests of kernels and of benchmarks undo it.
+# Compilation takes longer than most tests. Tests of it, and the benchmarks', switch it on.
 os.environ["FAIRSEQ_PDD_COMPILE"] = "0"
 
-# machines of tests are busy: how long an example takes says nothing of the code
+# Test machines are busy, so the time of an example is no property of the code.
 settings.register_profile("fairseq_pdd", deadline=None)
 settings.load_profile("fairseq_pdd")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Skip tests marked ``gpu`` where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))

@@ -1,4 +1,4 @@
-"""Argument checks shared by the losses and measures; shapes and options, never values."""
+"""Checks of the arguments of losses and measures: shapes and options, not values."""
 
 from torch import Tensor
 

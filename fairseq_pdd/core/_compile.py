@@ -48,38 +48,53 @@ class Compiled:
     """A function of rows that is compiled at its first call, for any number of rows and classes.
 
     Args:
-        function: maps tensors ``[n, ...]`` to a tensor or a tuple of tensors.
+        function: maps float32 tensors ``[n, ...]`` (or None) to a tensor or a tuple of tensors.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+        self._name = function.__name__.strip("_")
+        self._function = _with_float32(function)
         self._compiled: Optional[Callable[..., Any]] = None
 
     def __call__(self, *args: Optional[Tensor], **constants: Any) -> Any:
-        """Return the result of the function; in eager mode if compilation fails."""
-        # A compiler specialises on sizes of 1.
+        """Return the result of the function, or None if the arguments do not suit a compiler or
+        compilation fails.
+        """
+        # A compiler specialises on sizes of 0 and 1.
         if _State.failed or args[0] is None or min(args[0].shape) < 2:
-            return self._function(*args, **constants)
+            return None
         is_first, start = self._compiled is None, time.perf_counter()
-        name = self._function.__name__.strip("_")
         try:
             if self._compiled is None:
-                logger.info(f"compiling {name} of the loss; {SWITCH}=0 switches this off")
+                logger.info(f"compiling {self._name} of the loss; {SWITCH}=0 switches this off")
                 self._compiled = torch.compile(
                     self._function, fullgraph=True, dynamic=True, options=_OPTIONS
                 )
             result = self._compiled(
-                *(None if arg is None else arg.contiguous() for arg in args), **constants
+                *(None if arg is None else arg.detach().contiguous() for arg in args), **constants
             )
         except Exception as error:  # whatever a compiler, or the lack of one, can raise
             _State.failed = True
             logger.warning(
-                f"the loss will be slower, since compiling {name} failed: {_first_line(error)}"
+                f"the loss will be slower, since compiling {self._name} failed: "
+                f"{_first_line(error)}"
             )
-            return self._function(*args, **constants)
+            return None
         if is_first:
-            logger.info(f"compiled {name} in {time.perf_counter() - start:.1f} s")
+            logger.info(f"compiled {self._name} in {time.perf_counter() - start:.1f} s")
         return result
+
+
+def _with_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function so that its half-precision arguments are converted within the kernel."""
+
+    def with_float32(*args: Optional[Tensor], **constants: Any) -> Any:
+        return function(
+            *(a.float() if a is not None and a.is_floating_point() else a for a in args),
+            **constants,
+        )
+
+    return with_float32
 
 
 def _first_line(error: Exception) -> str:

@@ -23,16 +23,16 @@ RowKernel = Callable[..., Tensor]
 # the device.
 _CHUNK_ELEMENTS = {"cpu": 1 << 17}
 _CHUNK_ELEMENTS_DEFAULT = 1 << 24
-# A compiled function has hardly any temporaries, and every call has an overhead.
-_COMPILED_CHUNK_ELEMENTS = 1 << 22
 
 
 class RowFunction:
-    """A function of the rows of its tensors, applied to any number of rows chunk by chunk.
+    """A function of the rows of its tensors, applied to any number of rows.
 
     The wrapped function maps tensors ``[n, ...]`` (or None) to a tensor ``[n, ...]`` or a tuple
     of them and may write to its arguments; keyword arguments are constants. It receives float32
-    (float64 if the first tensor is) for any floating input, and no gradient is recorded.
+    (float64 if the first tensor is) for any floating input, and no gradient is recorded. In eager
+    mode it is called chunk by chunk. Compiled it is called once, since a compiled function has
+    hardly any temporaries.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -53,12 +53,15 @@ class RowFunction:
             constants: keyword arguments of the function.
         """
         dtype = compute_dtype(first)
-        run = self._compiled if compiled else self._function
-        parts = []
         with torch.autocast(first.device.type, enabled=False):
-            for rows in row_chunks(first, _COMPILED_CHUNK_ELEMENTS if compiled else None):
+            if compiled:
+                result = self._compiled(first, *others, **constants)
+                if result is not None:
+                    return result
+            parts = []
+            for rows in row_chunks(first):
                 chunk = [_rows_of(arg, rows, dtype) for arg in (first, *others)]
-                parts.append(run(*chunk, **constants))
+                parts.append(self._function(*chunk, **constants))
         if len(parts) == 1:
             return parts[0]
         if isinstance(parts[0], tuple):
@@ -96,23 +99,22 @@ class _RowwiseLoss(torch.autograd.Function):
         return (None, result) + (None,) * (len(ctx.needs_input_grad) - 2)
 
 
-def row_chunks(matrix: Tensor, elements: Optional[int] = None) -> Iterator[slice]:
-    """Slices of the rows of ``[N, K]`` that bound the working memory of a pass over them.
+def row_chunks(matrix: Tensor) -> Iterator[slice]:
+    """Yield slices of the rows of ``[N, K]`` that bound the working memory of a pass.
 
-    There is at least one, an empty one for no rows.
+    There is at least one; it is empty if there are no rows.
     """
     n, k = matrix.shape
-    if elements is None:
-        elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
-        if matrix.device.type == "cpu":
-            elements *= torch.get_num_threads()
+    elements = _CHUNK_ELEMENTS.get(matrix.device.type, _CHUNK_ELEMENTS_DEFAULT)
+    if matrix.device.type == "cpu":
+        elements *= torch.get_num_threads()
     rows = max(1, elements // k)
     for start in range(0, max(n, 1), rows):
         yield slice(start, start + rows)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
-    """float64 for float64 input, else float32."""
+    """Return float64 for float64 input, else float32."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 

@@ -18,9 +18,10 @@ from ._rowwise import RowFunction, rowwise_loss
 
 
 def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -> Tensor:
-    """Negative log-likelihood of the members' distributions under the student's Dirichlet.
+    """Compute the negative log-likelihood of the members' distributions under the student's
+    Dirichlet.
 
-    The members enter through their mean log-probability alone, which is sufficient.
+    The members' mean log-probability is a sufficient statistic.
 
     Args:
         logits: student logits ``z``, ``[..., K]``.
@@ -28,9 +29,8 @@ def dirichlet_nll(logits: Tensor, mean_log_probs: Tensor, offset: float = 1.0) -
         offset: δ > 0, added to the student's concentrations.
 
     Returns:
-        The negative log-density in nats, averaged over members, for each row, ``[...]``. A
-        density: it can be negative. Computed in float64 inside, since terms of the size of
-        ``α₀ ln α₀`` cancel.
+        The negative log-density in nats, averaged over members, for each row, ``[...]``. It can be
+        negative. It is computed in float64, since terms of the size of ``α₀ ln α₀`` cancel.
 
     Raises:
         ValueError: shapes do not match or ``offset`` is not positive.
@@ -50,7 +50,7 @@ def _dirichlet_nll_rows(
     e = z.exp()
     alpha, alpha0 = e + offset, e.sum(-1) + offset * z.shape[-1]
     exponent = e + (offset - 1.0)
-    # a class of density exponent 0 counts nothing, however improbable the members find it
+    # a class of density exponent 0 contributes 0, even if its mean log-probability is -infinity
     evidence = torch.where(exponent == 0, torch.zeros_like(exponent), exponent * mean_log)
     loss = (torch.lgamma(alpha) - evidence).sum(-1) - torch.lgamma(alpha0)
     if grad is None:

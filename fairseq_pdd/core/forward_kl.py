@@ -26,7 +26,7 @@ def forward_kl_proxy_dirichlet(
     offset: float = 1.0,
     max_precision: float = DEFAULT_MAX_PRECISION,
 ) -> Tensor:
-    """Forward KL from the proxy Dirichlet to the student's.
+    """Compute the forward KL-divergence from the proxy Dirichlet to the student's.
 
     Args:
         logits: student logits ``z``, ``[..., K]``.
@@ -37,8 +37,8 @@ def forward_kl_proxy_dirichlet(
             members that agree (λ = 0), so λ is raised to ``1 / max_precision``.
 
     Returns:
-        One divergence in nats for each row, ``[...]``; computed in float64 inside, since terms
-        of the size of ``β̂₀ ln β̂₀`` cancel.
+        One divergence in nats for each row, ``[...]``. It is computed in float64, since terms of
+        the size of ``β̂₀ ln β̂₀`` cancel.
 
     Raises:
         ValueError: shapes do not match, ``offset`` or ``max_precision`` is not positive.

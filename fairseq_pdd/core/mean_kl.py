@@ -11,7 +11,7 @@ from .topk import MeanProbs, as_dense, as_tensors, check_mean_probs
 
 
 def mean_kl(logits: Tensor, mean_probs: MeanProbs) -> Tensor:
-    """KL-divergence of the student's prediction from the ensemble mean.
+    """Compute the KL-divergence of the student's prediction from the ensemble mean.
 
     Args:
         logits: student logits ``z``, ``[..., K]``.

@@ -49,7 +49,7 @@ def reverse_kl_proxy_dirichlet(
     offset: float = 1.0,
     compiled: bool = True,
 ) -> Tensor:
-    """Reverse KL to the proxy Dirichlet divided by its precision, Eq. 17.
+    """Compute the reverse KL to the proxy Dirichlet divided by its precision, Eq. 17.
 
     The reconstruction term is an upper bound on the cross-entropy to the ensemble mean; the
     prior is weighted by exactly ``inverse_precision``. Finite for one-hot means and
@@ -66,8 +66,8 @@ def reverse_kl_proxy_dirichlet(
             the same values up to rounding and is some twenty times slower.
 
     Returns:
-        One value in nats for each row, ``[...]``. The differential entropy makes it a loss
-        without a fixed lower bound of 0.
+        One value in nats for each row, ``[...]``. Its lower bound is not 0, because of the
+        differential entropy.
 
     Raises:
         ValueError: shapes do not match or ``offset`` is not positive.

@@ -4,16 +4,16 @@ The losses and measures need differences of :math:`\ln\Gamma, \psi, \psi'` in wh
 the size of :math:`x \ln x` cancel. They are taken here in forms whose large terms cancelled on
 paper.
 
-Everything is plain arithmetic, so that a compiler can fuse and vectorise it: an argument below
-``n`` is raised by ``n`` with the recurrence :math:`\Gamma(x + 1) = x\,\Gamma(x)` (``n`` is 4
-for float32 and 12 for float64) and the asymptotic series does the rest. PyTorch's own
-``polygamma`` would be no help: in float64 it has ten digits.
+Functions for the loss are plain arithmetic, so that a compiler can fuse and vectorise them: an
+argument below ``n`` is raised by ``n`` with the recurrence :math:`\Gamma(x + 1) = x\,\Gamma(x)`
+(``n`` is 4 for float32 and 12 for float64), and the asymptotic series is used above. PyTorch's own
+``polygamma`` is not exact enough: in float64 it has ten digits.
 
-In eager mode the passes over memory are what takes the time, so measures, which are taken in runs
-too short for compiling as well, go without conditions and logarithms (:func:`digamma_information`).
+Measures run in eager mode, whose time goes into passes over memory. :func:`digamma_information`
+therefore uses polynomials and needs neither conditions nor logarithms.
 
-Functions of a large argument take its logarithm besides: the argument may then overflow to
-infinity (its reciprocal is 0, the correct limit) while the result stays finite and exact.
+Functions of a large argument also take its logarithm. The argument may then overflow to infinity
+(its reciprocal is 0, the correct limit) while the result stays finite and exact.
 """
 
 import functools
@@ -40,7 +40,7 @@ _LOG2_E = 1 / math.log(2)
 
 
 def exp(x: Tensor) -> Tensor:
-    """``exp(x)`` by the base of 2, in eager mode a third of the time.
+    """Compute ``exp(x)`` by ``exp2``, which takes a third of the time in eager mode.
 
     Its relative error is that of ``x`` rounded once more.
     """
@@ -48,18 +48,18 @@ def exp(x: Tensor) -> Tensor:
 
 
 def top_and_others(z: Tensor) -> Tuple[Tensor, Tensor]:
-    """The largest of ``z`` and ``Σ exp(z - largest) - 1``, each ``[..., 1]``.
+    """Return the largest of ``z`` and ``Σ exp(z - largest) - 1``, each ``[..., 1]``.
 
-    The 1 is that of one largest class: beside it nothing is lost of the others.
+    The term 1 of one largest class is not added, so that the others keep their digits.
     """
     top = z.amax(dim=-1, keepdim=True)
     return top, sum_of_others(exp(z - top))
 
 
 def sum_of_others(e: Tensor) -> Tensor:
-    """Sum of ``e``, of which none is above 1 and one is 1, but for that one, ``[..., 1]``.
+    """Return ``Σ e - 1``, ``[..., 1]``, where no ``e`` is above 1 and at least one is 1.
 
-    Without conditions, which in eager mode take many times as long as arithmetic.
+    It uses no conditions, which in eager mode take many times as long as arithmetic.
     """
     below_one = e.frac().sum(dim=-1, keepdim=True)
     ones = (e.sum(dim=-1, keepdim=True) - below_one).round()
@@ -80,12 +80,14 @@ class Shifted(NamedTuple):
 
 
 def shift_amount(x: Tensor) -> int:
-    """n: how far arguments below it are raised."""
+    """Return n, by which arguments below n are raised."""
     return _SHIFTS[x.dtype]
 
 
 def _strides(x: Tensor) -> Sequence[Tuple[Tensor, Tensor, Tensor]]:
-    """Per stride x, x+1, x+2, x+3: ``u = x(x+3)``, with which ``u + 2 = (x+1)(x+2)``."""
+    """Return x, ``u = x(x+3)`` and ``x(x+1)(x+2)(x+3)`` for each stride of four; ``u + 2`` is
+    ``(x+1)(x+2)``.
+    """
     result = []
     for _ in range(_STRIDES[x.dtype]):
         u = x * (x + 3)
@@ -117,7 +119,7 @@ def shift(x: Tensor) -> Shifted:
 def _log_ratio(numerator: Tensor, denominator: Tensor, bound: float) -> Tensor:
     r""":math:`\ln\frac{d + n}{d - n} = 2\,\mathrm{artanh}(n / d)` for ``|n / d| ≤ bound < 1``.
 
-    A logarithm of a number near 1, for a fraction of what a logarithm takes.
+    It takes a fraction of the time of a logarithm.
     """
     t = numerator / denominator
     terms = math.ceil(math.log(torch.finfo(t.dtype).eps / 8) / (2 * math.log(bound)))
@@ -136,15 +138,15 @@ def log_add(z: Tensor, constant: float) -> Tensor:
 
 
 def _middle(n: int) -> Tuple[float, float]:
-    """b in the middle of n and 2n, and the largest ``|y - b| / (y + b)`` between them."""
+    """Return b, the geometric mean of n and 2n, and the largest ``|y - b| / (y + b)`` there."""
     root = math.sqrt(2)
     return root * n, (root - 1) / (root + 1)
 
 
 def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tuple[Tensor, Tensor]:
-    """ln y for ``shifted = shift(x + offset)``, in two terms: the second one is at most ln 2.
+    """Return ln y for ``shifted = shift(x + offset)`` as two terms, the second at most ln 2.
 
-    It is relatively exact also where ln y is ln x but for a tiny offset.
+    The relative error is small even where the offset changes ln x by little.
     """
     n = shift_amount(x)
     b, bound = _middle(n)
@@ -165,7 +167,7 @@ def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tu
 
 
 def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Evaluate ``c0 + c1 x + c2 x² + …``, in eager mode with one pass a term but the first."""
+    """Evaluate ``c0 + c1 x + c2 x² + …`` with one pass per term except the first."""
     *rest, last = coefficients
     result = torch.add(x.new_full((), rest.pop()), x, alpha=last)
     for c in reversed(rest):
@@ -179,7 +181,7 @@ def _series(coefficients: Sequence[float], w: Tensor) -> Tensor:
 
 
 def digamma_series(shifted: Shifted) -> Tensor:
-    r""":math:`\psi(x) - \ln y`, to which the caller adds the logarithm."""
+    r"""Compute :math:`\psi(x) - \ln y`; the caller adds the logarithm."""
     w = shifted.y.reciprocal()
     return -w * (0.5 + w * _series(_DIGAMMA, w)) - shifted.digamma_sum
 
@@ -215,7 +217,7 @@ def entropy_term(shifted: Shifted, log_y: Tensor) -> Tensor:
 
 
 class TrigammaRatio(NamedTuple):
-    r"""How :math:`x\,\psi'(x + \delta)` divides 1: ``ratio + complement = 1``.
+    r"""The ratio :math:`x\,\psi'(x + \delta)` and its complement, ``ratio + complement = 1``.
 
     Each is exact where it is small. The ratio rises from 0 to 1 with ``x``; the complement
     falls towards :math:`(\delta - \tfrac12)/x`, and ``x · complement`` stays bounded.
@@ -227,7 +229,7 @@ class TrigammaRatio(NamedTuple):
 
 
 def trigamma_ratio(x: Tensor, offset: float) -> TrigammaRatio:
-    """:class:`TrigammaRatio` for ``x ≥ 0`` and δ = ``offset > 0``; finite for infinite ``x``."""
+    """Return the ratio for ``x ≥ 0`` and δ = ``offset > 0``; finite for infinite ``x``."""
     n = shift_amount(x)
     a = x + offset
     is_small = a < n
@@ -258,14 +260,14 @@ class DigammaInformation(NamedTuple):
     r""":math:`\psi(x + 1)` and :math:`u(x) = x\,[\psi(x + 1) - \ln x]`, which rises from 0 to ½."""
 
     digamma_next: Tensor
-    """Of the smaller of x and n."""
+    """ψ(min(x, n) + 1)."""
     information: Tensor
 
 
 def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
-    """:class:`DigammaInformation` for ``x ≥ 0``.
+    """Return ψ(x + 1) and u(x) for ``x ≥ 0``; see :class:`DigammaInformation`.
 
-    Polynomials stand for ψ below n and for u above it: a condition, or a logarithm, would take as
+    Polynomials approximate ψ below n and u above it. A condition, or a logarithm, would take as
     long as ten of their terms.
     """
     n = shift_amount(x)
@@ -274,7 +276,7 @@ def digamma_information(x: Tensor, log_x: Tensor) -> DigammaInformation:
     information = log_x.clamp(LEAST_LOG, math.log(n))
     # at x = 0 the product is 0, although the logarithm is infinite
     torch.sub(digamma_next, information, out=information).mul_(low)
-    # by what u(x) exceeds u(n), exactly 0 below n
+    # u(x) - u(n), exactly 0 below n
     gap = x.clamp(min=n).reciprocal_()
     torch.sub(x.new_full((), 1 / n), gap, out=gap)
     information.addcmul_(_polynomial(_SLOPE[x.dtype], gap), gap)
@@ -292,7 +294,9 @@ def _digamma_next(x: Tensor) -> Tensor:
 def _interpolate(
     function: Callable[[Tensor], Tensor], length: float, degree: int
 ) -> Sequence[float]:
-    """Coefficients of the polynomial that is ``function`` at Chebyshev's nodes of [0, length]."""
+    """Return the coefficients of the polynomial that equals ``function`` at Chebyshev's nodes of
+    [0, length].
+    """
     # on the CPU, whatever the default device is
     orders = torch.arange(degree + 1, dtype=torch.float64, device="cpu")
     x = (1 - ((orders + 0.5) * (math.pi / (degree + 1))).cos()) / 2
@@ -305,8 +309,8 @@ def _slope(n: int, gap: Tensor) -> Tensor:
     return (w_n * _series(_DIGAMMA, w_n) - w * _series(_DIGAMMA, w)) / gap
 
 
-# From least squares at 64 of Chebyshev's nodes, which an import had better not do: LAPACK starts
-# threads for them, and who then forks, as loaders of data do, can hang.
+# From least squares at 64 of Chebyshev's nodes. They are not computed at import, since LAPACK would
+# start threads, with which a process that forks later (for data loading) can hang.
 _DIGAMMA_RATIO = (
     (
         -277.90937479161823, 337.83067839549767, 513.9226530725543, 124.06425321149223,

@@ -8,10 +8,10 @@ from ._checks import check_logits, check_per_class, check_per_row
 
 
 class TopKProbs(NamedTuple):
-    """An ensemble mean π̂ of which k classes are known, and what the others have together.
+    """An ensemble mean π̂ by the probabilities of k classes and the mass of the others.
 
-    The losses that need only (π̂, λ) take it in place of a dense ``mean_probs``; the remaining
-    mass then counts as spread evenly over the other K - k classes.
+    The losses that need only (π̂, λ) take it instead of a dense ``mean_probs``. They spread the
+    remaining mass evenly over the other K - k classes.
     """
 
     probs: Tensor
@@ -23,7 +23,7 @@ class TopKProbs(NamedTuple):
 
     @classmethod
     def of(cls, mean_probs: Tensor, k: int) -> "TopKProbs":
-        """The ``k`` largest of dense probabilities.
+        """Select the ``k`` largest of dense probabilities.
 
         Args:
             mean_probs: ``[..., K]``.
@@ -42,17 +42,17 @@ class TopKProbs(NamedTuple):
         return cls(probs, classes, rest)
 
     def each(self, num_classes: int) -> Tensor:
-        """Probability of a class that is not listed, ``[...]``; 0 where all of K are."""
+        """Return the probability of each class that is not listed, ``[...]``."""
         return self.rest / max(num_classes - self.probs.shape[-1], 1)
 
     def dense(self, num_classes: int) -> Tensor:
-        """All K probabilities, ``[..., K]``."""
+        """Return all K probabilities, ``[..., K]``."""
         each = self.each(num_classes).unsqueeze(-1)
         return each.expand(*self.rest.shape, num_classes).scatter(-1, self.classes, self.probs)
 
 
 MeanProbs = Union[Tensor, TopKProbs]
-"""What the losses take for π̂."""
+"""Ensemble mean π̂ as the losses accept it."""
 
 
 def check_mean_probs(mean_probs: MeanProbs, logits: Tensor) -> None:
@@ -74,11 +74,11 @@ def check_mean_probs(mean_probs: MeanProbs, logits: Tensor) -> None:
 
 
 def as_tensors(mean_probs: MeanProbs) -> Tuple[Tensor, ...]:
-    """Tensors to be handed to a function of rows, which undoes it by :func:`as_dense`."""
+    """Return the tensors of a mean, for a function of rows; :func:`as_dense` is the inverse."""
     return tuple(mean_probs) if isinstance(mean_probs, TopKProbs) else (mean_probs,)
 
 
 def as_dense(tensors: Sequence[Optional[Tensor]], num_classes: int) -> Tensor:
-    """Dense probabilities, of a few rows at a time."""
+    """Return dense probabilities from the tensors of :func:`as_tensors`."""
     first, *others = [tensor for tensor in tensors if tensor is not None]
     return TopKProbs(first, *others).dense(num_classes) if others else first

@@ -12,7 +12,15 @@ from .distill_speech_recognition import DistillSpeechRecognitionTask
 from .distill_speech_to_text import DistillSpeechToTextTask
 from .distill_translation import DistillTranslationTask
 
+SCORING_TASKS = {
+    "translation": "distill_translation",
+    "speech_to_text": "distill_speech_to_text",
+    "speech_recognition": "distill_speech_recognition",
+}
+"""Tasks of this package by the name of the fairseq task that they extend."""
+
 __all__ = [
+    "SCORING_TASKS",
     "DistillSpeechRecognitionTask",
     "DistillSpeechToTextTask",
     "DistillTranslationTask",

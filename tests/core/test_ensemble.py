@@ -19,7 +19,7 @@ NAMES = ("total", "data", "mutual_information", "epkl", "rmi")
 
 
 def statistics(log_probs):
-    """Of members along the first dimension."""
+    """Return the statistics of members along the first dimension."""
     result = EnsembleStatistics()
     for member in log_probs:
         result.update(member)
@@ -95,7 +95,7 @@ def test_identities(seed, m, k, scale, spread):
 
 
 def weighted(log_probs, log_weights):
-    """With weights, of members along the first dimension."""
+    """Return the measures of weighted members along the first dimension."""
     return sequence_ensemble_measures(list(log_probs), log_weights)[1]
 
 

@@ -161,7 +161,7 @@ def test_evaluation_mode_and_no_graph(models, sample, hypotheses):
 
 
 def test_random_generator_is_untouched(dictionary, sample, hypotheses):
-    """With --retain-dropout scoring draws random numbers, the search after it must not notice."""
+    """Scoring draws random numbers with --retain-dropout; the next search must not depend on it."""
     model = build(dictionary, dropout=0.3)["transformer_iwslt_de_en"]
     options = Namespace(retain_dropout=True, retain_dropout_modules=None)
     model.prepare_for_inference_(Namespace(generation=options))

@@ -1,4 +1,4 @@
-"""``fairseq-generate``: what is written of every hypothesis, and where."""
+"""``fairseq-generate``: the record of every hypothesis, and its place."""
 
 import json
 import math
@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-from . import commands
-from . import inprocess
-from . import naive
 import pytest
 import torch
 from fairseq.models.transformer import TransformerEncoderBase
-from .inprocess import load, task_for
 
-from fairseq_pdd.scoring import HypothesisScorer, hypotheses
-from fairseq_pdd.scoring.forced import TeacherForcing
+from fairseq_pdd.generation import HypothesisScorer, scorer
+
+from . import commands, inprocess, naive
+from .inprocess import load, task_for
 
 MEASURES = ["total", "data", "mutual_information", "epkl", "rmi"]
 SCORES = ["score", "rmi_score"]
@@ -178,8 +176,8 @@ def test_expr_puts_the_same_distribution_on_the_first_token(runs):
 def test_outputs_begin_with_their_prefix(runs):
     run = runs("prefix")
     for record in run.records:
-        said, reference = record["hypothesis"].split(), record["reference"].split()
-        assert said[:2] == [w.replace("<<unk>>", "<unk>") for w in reference[:2]]
+        output, reference = record["hypothesis"].split(), record["reference"].split()
+        assert output[:2] == [w.replace("<<unk>>", "<unk>") for w in reference[:2]]
 
 
 def _rows(columns: Dict[str, List[float]]) -> List[Dict[str, float]]:
@@ -312,7 +310,7 @@ def test_fconv_members_keep_their_sentences_apart(
 ):
     inprocess.train(workspace.data, tmp_path, "--arch", "fconv", "--task", "translation", updates=9)
     path = tmp_path / "checkpoint_last.pt"
-    monkeypatch.setitem(hypotheses._MAX_ELEMENTS, "cpu", 1000)
+    monkeypatch.setattr(scorer, "_MAX_ELEMENTS", 1000)
     run = generate(f"{path}:{workspace.transformer}", "--max-len-b", 9)
     members = [load(path), load(workspace.transformer)]
     for record in run.records[::7]:
@@ -399,7 +397,7 @@ def test_a_run_that_dies_leaves_no_half_file(workspace, tmp_path, monkeypatch, o
     assert (file.read_text() if file.exists() else None) == older
 
 
-def test_sentences_that_fairseq_drops_are_told_of(workspace, tmp_path):
+def test_sentences_that_fairseq_drops_do_not_hold_up_the_file(workspace, tmp_path):
     file = tmp_path / "u.jsonl"
     output = inprocess.generate(
         workspace.data, workspace.pd_send2, "--required-batch-size-multiple", 8,
@@ -447,31 +445,17 @@ def test_sentencepiece_model(workspace, generate, tmp_path):
 
 @pytest.mark.parametrize("model", ["pd_send2", "teachers"])
 @pytest.mark.parametrize(
-    ("args", "decoded"),
+    "args",
     [
-        (["--beam", 5, "--nbest", 3], []),
-        (["--beam", 3, "--sampling", "--nbest", 3], []),
-        (["--beam", 1], []),
-        (["--beam", 2, "--nbest", 2, "--temperature", 2], []),
-        # fairseq's search swaps prefixes then without telling the models
-        (["--beam", 2, "--nbest", 2, "--prefix-size", 1], [2]),
-        (["--score-reference"], [1]),
+        ["--beam", 5, "--nbest", 3],
+        ["--beam", 1],
+        ["--beam", 2, "--nbest", 2, "--temperature", 2],
+        ["--beam", 2, "--nbest", 2, "--prefix-size", 1],
     ],
     ids=str,
 )
-def test_what_the_search_decoded_is_not_decoded_again(
-    workspace, generate, runs, pairs, monkeypatch, model, args, decoded
-):
-    calls, forced = [], TeacherForcing.passes
-
-    def counted(self, outputs, chosen, max_rows):
-        calls.append(len(chosen))
-        return forced(self, outputs, chosen, max_rows)
-
-    monkeypatch.setattr(TeacherForcing, "passes", counted)
+def test_measures_of_any_search(workspace, generate, pairs, model, args):
     run = generate(getattr(workspace, model), "--batch-size", 1, *args)
-    sentences = len({record["id"] for record in run.records})
-    assert calls == decoded * sentences
     members = [load(path) for path in str(getattr(workspace, model)).split(":")]
     for record in run.records[::9]:
         source, target = pairs(record)
@@ -481,6 +465,24 @@ def test_what_the_search_decoded_is_not_decoded_again(
         else:
             _check(record, naive.ensemble_scores(logits, target), MEASURES + SCORES)
             _check(record["expr"], naive.expr_scores(logits, target), MEASURES + SCORES)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--sampling", "--nbest", 3, "--max-len-b", 9],
+        ["--retain-dropout", "--nbest", 2],
+        ["--retain-dropout", "--prefix-size", 2],
+    ],
+    ids=str,
+)
+def test_random_searches_give_fairseqs_output_to_the_last_bit(workspace, generate, args):
+    """Scoring between two batches leaves the random generator alone."""
+    args = (*args, "--batch-size", 7, "--seed", 3)
+    ours = generate(workspace.pd_send2, *args)
+    plain = inprocess.generate(workspace.data, workspace.pd_send2, "--task", "translation", *args)
+    assert stock_lines(ours.output) == stock_lines(plain)
+    assert len(ours.records) >= 43
 
 
 @pytest.mark.parametrize("args", [[], ["--sampling", "--nbest", 2], ["--score-reference"]])
@@ -493,6 +495,6 @@ def test_encoders_run_once_a_batch(workspace, generate, monkeypatch, args):
 
     monkeypatch.setattr(TransformerEncoderBase, "forward", counted)
     run = generate(workspace.pd_send2, "--batch-size", 1, "--beam", 2, *args)
-    # what scores references has no search whose encoder could be taken
+    # scores of references have no search whose encoder outputs could be used
     sentences = len({record["id"] for record in run.records})
     assert len(calls) == sentences * (2 if "--score-reference" in args else 1)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, hub_utils
 from fairseq.models.transformer import TransformerModel
-from fairseq_pdd.scoring import HypothesisScorer
 
 import fairseq_pdd
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.generation import HypothesisScorer, make_scorer
 
 from . import inprocess, naive
 from .inprocess import load
@@ -37,7 +37,7 @@ def test_every_hypothesis_has_its_measures(workspace, hub, capsys, arguments):
     assert len(outputs) == len(SENTENCES)
     for source, hypotheses in zip(encoded, outputs):
         assert len(hypotheses) == arguments.get("beam", 4)
-        scorer = HypothesisScorer([load(workspace.pd_send2)], 1, 2, dirichlet_offset=0.0)
+        scorer = make_scorer([load(workspace.pd_send2)], pad=1, eos=2)
         sample = {
             "net_input": {
                 "src_tokens": source.unsqueeze(0),

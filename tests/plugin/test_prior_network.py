@@ -26,35 +26,32 @@ def model(workspace):
 
 
 @pytest.mark.parametrize(("shifted", "offset"), [(False, 0.0), (True, 0.7)])
-def test_dirichlet(task, model, shifted, offset):
+def test_measures(task, model, shifted, offset):
     sample = batch(task, "valid", range(3))
     with torch.no_grad():
         net_output = model(**sample["net_input"])
-    result = PriorNetwork(model, 0.7, shifted).dirichlet(net_output)
-    expected = net_output[0].double().exp() + offset
-    torch.testing.assert_close(result.concentrations.double(), expected, rtol=1e-5, atol=1e-6)
-    mean = result.concentrations / result.concentrations.sum(-1, keepdim=True)
+    network = PriorNetwork(model, 0.7, shifted)
+    logits = network.logits(net_output)
+    expected = logits.double().exp() + offset
+    mean = expected / expected.sum(-1, keepdim=True)
     prediction = model.get_normalized_probs(net_output, log_probs=False)
-    assert torch.allclose(mean, prediction, atol=1e-6) == (not shifted)
+    assert torch.allclose(mean.float(), prediction, atol=1e-6) == (not shifted)
+    tokens = sample["target"]
+    with_tokens = network.token_measures(logits, tokens)
     for b, t in ((0, 0), (2, 1)):
         truth = naive.dirichlet_measures(expected[b, t])
-        for name, value in result.measures._asdict().items():
+        for name, value in network.measures(logits)._asdict().items():
             assert value[b, t].item() == pytest.approx(truth[name], rel=1e-4, abs=1e-6)
+            assert getattr(with_tokens.measures, name)[b, t] == value[b, t]
+        log_mean = mean[b, t, tokens[b, t]].log().item()
+        assert with_tokens.log_mean[b, t].item() == pytest.approx(log_mean, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize(("shifted", "offset"), [(False, 0.0), (True, 0.7)])
-def test_score(workspace, task, model, shifted, offset):
-    sample = batch(task, "valid", range(3))
-    references = [row[row.ne(naive.PAD)] for row in sample["target"]]
-    hypotheses = [[references[0]], [references[1], references[2]], []]
-    scored = PriorNetwork(model, 0.7, shifted).score(sample, hypotheses, naive.PAD, naive.EOS)
-    assert [len(s) for s in scored] == [1, 2, 0]
-    source = sample["net_input"]["src_tokens"][1]
-    logits = naive.decode(load(workspace.pd_send2), source[source.ne(naive.PAD)], references[2])
-    lists, means = naive.columns(naive.student_scores(logits, references[2], offset))
-    for name, value in means.items():
-        assert scored[1][1]["sequence"][name] == pytest.approx(value, rel=1e-4, abs=1e-5)
-        assert scored[1][1]["token"][name] == pytest.approx(lists[name], rel=1e-4, abs=1e-5)
+def test_only_marked_models_are_prior_networks(workspace, model):
+    network = PriorNetwork.from_checkpoint_model(model, shifted=True)
+    assert (network.offset, network.measures_offset) == (1.0, 1.0)
+    assert PriorNetwork.from_checkpoint_model(model).measures_offset == 0.0
+    assert PriorNetwork.from_checkpoint_model(load(workspace.transformer)) is None
 
 
 def test_has_no_parameters_and_does_not_change_the_model(model):

@@ -365,7 +365,7 @@ def test_a_cache_has_no_probabilities_of_members(workspace, cache):
 
 
 def test_the_command_prints_no_messages_of_other_libraries(workspace, tmp_path):
-    """Worker processes included."""
+    """Worker processes print none, either."""
     script = "from fairseq_pdd.cli.main import app; app()"
     args = (
         "teacher-cache", workspace.data, "--path", workspace.teachers, "--destdir",

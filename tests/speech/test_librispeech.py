@@ -16,7 +16,7 @@ HERE = commands.REPOSITORY / "examples" / "librispeech"
 
 
 def write_part(folder: Path, utterances, kind="flac"):
-    """A part as LibriSpeech is distributed: SPEAKER/CHAPTER with a list of transcripts."""
+    """Write a part in LibriSpeech's form: SPEAKER/CHAPTER with a list of transcripts."""
     for utterance in utterances:
         speaker, chapter, _ = utterance.name.split("-")
         place = folder / speaker / chapter
@@ -27,7 +27,7 @@ def write_part(folder: Path, utterances, kind="flac"):
 
 
 def write_other(path: Path, utterances):
-    """A list of recordings of another kind: twice the rate, backwards."""
+    """Write a list of recordings of another kind: twice the rate, backwards."""
     lines = []
     for utterance in utterances:
         wave = spoken.waveform(utterance, 2 * spoken.RATE)[::-1]
@@ -72,7 +72,7 @@ def test_from_recordings_to_the_table(tmp_path):
     assert record["utterance"].startswith("ami-")
     assert record["sequence"]["mutual_information"] > 0
     assert "WER" in (work / "table.md").read_text("utf-8")
-    # nothing is done twice
+    # a second run does no work
     again = subprocess.run(
         ["bash", HERE / "run.sh"], env=environment, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The paper's stress test: teachers so sure that λ is next to nothing, or nothing."""
+"""The paper's stress test: teachers so confident that λ is close to 0, or 0."""
 
 import math
 
