@@ -17,9 +17,23 @@ from typing import Iterator, List, Tuple
 
 Finding = Tuple[int, str]
 
-_OPENINGS = (
-    "Of As What Whether Which How Where When Like By For To With Told Same"  # noqa: SIM905
-).split()
+_OPENINGS = {
+    "Of",
+    "As",
+    "What",
+    "Whether",
+    "Which",
+    "How",
+    "Where",
+    "When",
+    "Like",
+    "By",
+    "For",
+    "To",
+    "With",
+    "Told",
+    "Same",
+}
 _TERMS = {
     r"said|says": "outputs, or 'is', 'gives', 'reports'",
     r"overh(ear|eard|ears)": "traced",

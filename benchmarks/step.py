@@ -16,8 +16,9 @@ from typing import Any, Dict, List
 import measuring
 import torch
 import workload
-from fairseq_pdd.teacher.cache.build import CacheSettings, build_cache
 from workload import Workload
+
+from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
 
 PLAIN = "label_smoothed_cross_entropy"
 

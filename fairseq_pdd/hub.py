@@ -184,6 +184,8 @@ def _setup_task(path: str, overrides: Dict[str, Any]) -> FairseqTask:
         raise UsageError(f"{path} was trained for task {name}, whose outputs cannot be scored")
     with open_dict(cfg):
         cfg.task._name = ours
+    if isinstance(cfg.task, Namespace):  # a task without a config dataclass
+        cfg.task.task = ours
     return tasks.setup_task(cfg.task, from_checkpoint=True)
 
 

@@ -64,16 +64,14 @@ def test_compiled_equals_eager_for_every_shape_with_one_compilation(compiling, c
         assert torch.allclose(compiled[1], expected[1], rtol=1e-5, atol=2e-6)
     assert counters["stats"]["unique_graphs"] == 2  # _totals and _classes
 
-    # neither do strided and large logits need another kernel; half precision is another type
+    # neither do strided and large logits need another kernel
     wide, mean, lam = student_and_teacher(6, 90)
-    for logits in (wide[:, :60], wide[:, :60] * 20, wide[:, :60].bfloat16()):
+    for logits in (wide[:, :60], wide[:, :60] * 20):
         inputs = (logits, mean[:, :60], lam)
         compiled, expected = loss_and_grad(*inputs), eager(*inputs)
-        assert compiled[1].dtype == logits.dtype
         assert torch.allclose(compiled[0], expected[0], rtol=2e-6, atol=2e-6)
-        assert torch.allclose(compiled[1].float(), expected[1].float(), rtol=1e-2, atol=2e-6)
-        graphs = 2 if logits.dtype == torch.float32 else 4
-        assert counters["stats"]["unique_graphs"] == graphs
+        assert torch.allclose(compiled[1], expected[1], rtol=1e-5, atol=2e-6)
+    assert counters["stats"]["unique_graphs"] == 2
 
     # compilation loses no exactness
     logits, mean = torch.linspace(-60, 60, 50), torch.softmax(torch.randn(50), dim=-1)
