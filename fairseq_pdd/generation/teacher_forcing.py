@@ -9,7 +9,7 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-Output = Tuple[int, Tensor]
+Hypothesis = Tuple[int, Tensor]
 """Position of the source in the batch, and tokens ``[L]``."""
 
 # Options of a Transformer's decoder: without attention weights, attention takes PyTorch's fused
@@ -33,7 +33,7 @@ class DecodedBatch(NamedTuple):
 def decode_teacher_forced(
     models: Sequence[BaseFairseqModel],
     encoder_outs: Sequence[Any],
-    outputs: Sequence[Output],
+    outputs: Sequence[Hypothesis],
     pad: int,
     eos: int,
     max_tokens: int,
@@ -64,7 +64,7 @@ def decode_teacher_forced(
 def _decode(
     models: Sequence[BaseFairseqModel],
     encoder_outs: Sequence[Any],
-    outputs: Sequence[Output],
+    outputs: Sequence[Hypothesis],
     group: List[int],
     pad: int,
     eos: int,

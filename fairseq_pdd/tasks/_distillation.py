@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._prior_network_state import PriorNetworkStateMixin
-from ._records import RecordsConfig, RecordsMixin
+from ._recording import RecordsConfig, RecordsMixin
 from ._scoring import ScoringConfig, ScoringMixin
 from ._teacher import TeacherConfig, TeacherMixin
 

@@ -17,7 +17,7 @@ REVERSE_KL = importlib.import_module("fairseq_pdd.core.reverse_kl")
 
 
 # numbers of arguments of the compiled functions
-TOTALS, CLASSES = 1, 13
+TOTALS, CLASSES = 1, 4 + len(REVERSE_KL._Totals._fields)
 
 
 def loss_and_grad(logits, mean, lam, **options):
