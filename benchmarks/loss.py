@@ -16,6 +16,7 @@ from torch import Tensor
 from fairseq_pdd.core import (
     EnsembleStatistics,
     _compile,
+    _rowwise,
     dirichlet_measures,
     mean_kl,
     reverse_kl_proxy_dirichlet,
@@ -25,11 +26,13 @@ MEMBERS = 10
 CROSS_ENTROPY = "cross-entropy"
 COMPILED = "pd_send2"
 EAGER = "pd_send2, not compiled"
+NEW_MEMORY = "pd_send2, gradient in new memory"
 TEXTBOOK = f"textbook, {MEMBERS} members"
 CASES = (
     CROSS_ENTROPY,
     COMPILED,
     EAGER,
+    NEW_MEMORY,
     "send",
     "measures of the student",
     f"pd_send2, {MEMBERS} members",
@@ -97,6 +100,15 @@ def make_cases(
     def ours(compiled: bool = True) -> Tensor:
         return reverse_kl_proxy_dirichlet(logits, mean, lam, compiled=compiled)
 
+    def in_new_memory(run: Callable[[], None]) -> Callable[[], None]:
+        def other() -> None:
+            in_place = _rowwise._is_graph_kept
+            _rowwise._is_graph_kept = lambda: True
+            run()
+            _rowwise._is_graph_kept = in_place
+
+        return other
+
     def measures() -> None:
         dirichlet_measures(logits)
 
@@ -104,6 +116,7 @@ def make_cases(
         train(lambda: F.cross_entropy(logits, target, reduction="none")),
         train(ours),
         train(lambda: ours(compiled=False)),
+        in_new_memory(train(ours)),
         train(lambda: mean_kl(logits, mean)),
         measures,
         train(with_members),
@@ -211,7 +224,8 @@ Forward and backward on logits [T, K], {args.dtype}, {args.device}, {args.thread
 Times over that of `F.cross_entropy`: medians of {args.repeats} turns, in brackets the least and the
 greatest ratio of a turn. "{MEMBERS} members" includes the statistics of as many members, given
 their logits; "textbook" is `benchmarks/textbook.py`, timed on 1/{TEXTBOOK_SHARE} of the rows and
-scaled.
+scaled. "Gradient in new memory" is the loss without the one private function of PyTorch that it
+uses, which reports `retain_graph`.
 
 {measuring.table(["K", "T", CROSS_ENTROPY, *CASES[1:]], costs.time_rows)}
 

@@ -12,7 +12,7 @@ The environment variable ``FAIRSEQ_PDD_COMPILE=0`` switches compilation off.
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -48,12 +48,14 @@ class Compiled:
     """A function of rows that is compiled at its first call, for any number of rows and classes.
 
     Args:
-        function: maps float32 tensors ``[n, ...]`` (or None) to a tensor or a tuple of tensors.
+        function: maps tensors ``[n, ...]`` (or None) to a tensor or a tuple of tensors. The first
+            one has the type of the logits, so that no float32 copy of these is made; the function
+            converts it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = function.__name__.strip("_")
-        self._function = _with_float32(function)
+        self._function = function
         self._compiled: Optional[Callable[..., Any]] = None
 
     def __call__(self, *args: Optional[Tensor], **constants: Any) -> Any:
@@ -70,9 +72,7 @@ class Compiled:
                 self._compiled = torch.compile(
                     self._function, fullgraph=True, dynamic=True, options=_OPTIONS
                 )
-            result = self._compiled(
-                *(None if arg is None else arg.detach().contiguous() for arg in args), **constants
-            )
+            result = self._compiled(*_prepare(args), **constants)
         except Exception as error:  # whatever a compiler, or the lack of one, can raise
             _State.failed = True
             logger.warning(
@@ -85,16 +85,13 @@ class Compiled:
         return result
 
 
-def _with_float32(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function so that its half-precision arguments are converted within the kernel."""
-
-    def with_float32(*args: Optional[Tensor], **constants: Any) -> Any:
-        return function(
-            *(a.float() if a is not None and a.is_floating_point() else a for a in args),
-            **constants,
-        )
-
-    return with_float32
+def _prepare(args: Sequence[Optional[Tensor]]) -> List[Optional[Tensor]]:
+    """Detach tensors and make them contiguous, all but the first one in float32."""
+    first, *others = [None if arg is None else arg.detach().contiguous() for arg in args]
+    return [
+        first,
+        *(arg.float() if arg is not None and arg.is_floating_point() else arg for arg in others),
+    ]
 
 
 def _first_line(error: Exception) -> str:

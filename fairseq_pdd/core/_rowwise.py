@@ -93,10 +93,17 @@ class _RowwiseLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> Tuple[Optional[Tensor], ...]:
         (grad,) = ctx.saved_tensors
         scale = grad_loss.unsqueeze(-1)
-        # A new tensor, since a kept graph may ask for the gradient again.
-        result = torch.empty_like(grad, dtype=ctx.logits_dtype)
-        torch.mul(grad, scale, out=result)
-        return (None, result) + (None,) * (len(ctx.needs_input_grad) - 2)
+        # In place unless the gradient may be asked for again: on a CPU new memory costs about a
+        # third of the loss (benchmarks/RESULTS.md).
+        scaled = grad * scale if _is_graph_kept() else grad.mul_(scale)
+        return (None, scaled.to(ctx.logits_dtype)) + (None,) * (len(ctx.needs_input_grad) - 2)
+
+
+# The argument retain_graph of the running backward. PyTorch has no public function for it; a
+# version without this one gets the gradient in new memory.
+_is_graph_kept: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
 
 
 def row_chunks(matrix: Tensor) -> Iterator[slice]:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from . import _compile
 from ._checks import check_logits, check_offset, check_per_row
-from ._rowwise import RowFunction, rowwise_loss
+from ._rowwise import RowFunction, compute_dtype, rowwise_loss
 from .special import (
     digamma_series,
     entropy_term,
@@ -142,7 +142,7 @@ class _Totals(NamedTuple):
 
 @RowFunction
 def _totals(z: Tensor, offset: float) -> _Totals:
-    k = z.shape[-1]
+    k, z = z.shape[-1], z.to(compute_dtype(z))
     top, others = top_and_others(z)
     share = 1 / (1 + others)
     total = top.exp() * (1 + others)
@@ -183,7 +183,7 @@ def _classes(
 
     ``mean`` is ``[N, K]``, or ``[N, 1]`` for equal classes.
     """
-    rows = _Totals(*totals)
+    rows, z = _Totals(*totals), z.to(compute_dtype(z))
     lam = lam.unsqueeze(-1)
     each = _Classes.of(z, rows, offset)
     weight = mean if offset == 1.0 else mean + lam * (offset - 1.0)
@@ -207,7 +207,7 @@ def _listed(
     """Return the correction ``[N]`` of a loss that counted some classes ``[N, k]`` with the
     probability ``counted`` ``[N, 1]`` instead of ``probs``; write their gradient to ``grad``.
     """
-    rows = _Totals(*totals)
+    rows, z = _Totals(*totals), z.to(compute_dtype(z))
     each = _Classes.of(z, rows, offset)
     if grad is not None:
         grad.copy_(_gradient(z, each.e, probs, lam.unsqueeze(-1), rows, offset))

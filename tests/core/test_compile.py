@@ -16,8 +16,7 @@ from .inputs import student_and_teacher
 REVERSE_KL = importlib.import_module("fairseq_pdd.core.reverse_kl")
 
 
-# numbers of arguments of the compiled functions
-TOTALS, CLASSES = 1, 4 + len(REVERSE_KL._Totals._fields)
+TOTALS, CLASSES = "_totals", "_classes"
 
 
 def loss_and_grad(logits, mean, lam, **options):
@@ -104,7 +103,7 @@ class CountingCompiler:
 
     def __call__(self, function, **options):
         def run(*args, **constants):
-            self.calls.append(len(args))
+            self.calls.append(function.__name__)
             if self.fail_at is not None and len(self.calls) >= self.fail_at:
                 raise RuntimeError("no C++ compiler found\nwith a long explanation")
             return function(*args, **constants)
