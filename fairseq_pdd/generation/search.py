@@ -12,7 +12,7 @@ class EncoderKeepingEnsemble(EnsembleModel):
     """An ensemble that searches as fairseq's does and keeps the encoders' outputs of a batch."""
 
     encoder_outs: Optional[List[Any]] = None
-    """Output of each model's encoder for the last batch; None before the first one."""
+    """Output of each model's encoder for the last batch; the caller takes it and sets None."""
 
     def __getitem__(self, index: int) -> BaseFairseqModel:
         """Return a model; tasks expect a list of models."""

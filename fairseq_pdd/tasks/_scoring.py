@@ -88,14 +88,16 @@ class ScoringMixin(DataSource):
         hypotheses = super().inference_step(
             generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
         )
+        encoder_outs, ensemble = None, getattr(generator, "model", None)
+        if isinstance(ensemble, EncoderKeepingEnsemble):
+            encoder_outs, ensemble.encoder_outs = ensemble.encoder_outs, None
         if self._is_validating:
             return hypotheses
         scored = [hypos[:nbest] for hypos in hypotheses]
-        ensemble = getattr(generator, "model", None)
         scores = self.hypothesis_scorer(models).score(
             sample,
             [[hypo["tokens"] for hypo in hypos] for hypos in scored],
-            ensemble.encoder_outs if isinstance(ensemble, EncoderKeepingEnsemble) else None,
+            encoder_outs,
         )
         for hypos, values in zip(scored, scores):
             for hypo, value in zip(hypos, values):
