@@ -1,7 +1,7 @@
 """Compilation of the loss with ``torch.compile``.
 
 Eager mode needs some hundred passes over memory for the Dirichlet loss; one compiled kernel takes
-about as long as a cross-entropy. Compilation happens at the first call and takes a minute or less
+about as long as a cross-entropy. Compilation happens at the first call and takes about a minute
 where PyTorch has not compiled the same function before on this machine (PyTorch keeps its results
 across processes). It needs a C++ compiler on the CPU and Triton on a GPU. Where it fails, one
 warning is logged and eager mode gives the same values up to rounding.
