@@ -1,23 +1,83 @@
 """``fairseq_pdd.load``: models that return outputs with their uncertainty, in Python."""
 
+import copy
+import dataclasses
+import logging
 import os
 from argparse import Namespace
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from numbers import Integral, Real
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Union
 
 import numpy as np
-from fairseq import checkpoint_utils, tasks, utils
+import torch
+from fairseq import tasks, utils
+from fairseq.data import encoders
 from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.hub_utils import GeneratorHubInterface
-from fairseq.tasks import TASK_REGISTRY, FairseqTask
-from omegaconf import DictConfig, open_dict
+from fairseq.registry import REGISTRIES
+from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY, FairseqTask
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
+from .checkpoints.fit import check_fit, check_members, require_files
+from .checkpoints.reading import config_of, map_checkpoint, reason_of
 from .errors import UsageError
+from .models.prior_network import prior_network_offset
 from .tasks import SCORING_TASKS, DistillationTaskMixin
-from .teacher.checkpoints import read_config
+
+logger = logging.getLogger(__name__)
 
 Path = Union[str, "os.PathLike[str]"]
+
+_SEARCH: Dict[str, type] = {
+    "max_len_a": float,
+    "max_len_b": int,
+    "min_len": int,
+    "match_source_len": bool,
+    "unnormalized": bool,
+    "lenpen": float,
+    "unkpen": float,
+    "no_repeat_ngram_size": int,
+    "sampling": bool,
+    "sampling_topk": int,
+    "sampling_topp": float,
+    "temperature": float,
+    "diverse_beam_groups": int,
+    "diverse_beam_strength": float,
+    "diversity_rate": float,
+}
+"""Options of fairseq-generate that have their effect in :class:`Translator`, and their types."""
+
+_TASK = (
+    "data",
+    "source_lang",
+    "target_lang",
+    "config_yaml",
+    "max_source_positions",
+    "max_target_positions",
+    "measures_dirichlet",
+)
+_BATCHES = {"max_tokens": int, "batch_size": int}
+_ENCODERS: Dict[str, Callable[[Any], Any]] = {
+    "tokenizer": encoders.build_tokenizer,
+    "bpe": encoders.build_bpe,
+}
+_OF_GENERATE = (
+    "verbose",
+    "skip_invalid_size_inputs",
+    "inference_step_args",
+    "prefix_allowed_tokens_fn",
+)
+"""Arguments of fairseq's own function, which are no options of the search."""
+_INSTEAD = {
+    "beam": "give it to translate() or n_best()",
+    "nbest": "n_best() returns all outputs of the beam",
+    "score_reference": "score() scores given outputs",
+    "fp16": "call .half() on the model",
+    "cpu": "call .cuda() on the model for a GPU",
+}
+"""Fixes for options that have no effect."""
 
 
 @dataclass(frozen=True)
@@ -47,62 +107,88 @@ class Translator(GeneratorHubInterface):
     A ``torch.nn.Module`` like any of fairseq's hub interfaces: ``.cuda()`` and ``.half()`` work.
     """
 
-    def translate(self, sources: Sequence[str], beam: int = 5, **options: Any) -> List[Output]:
+    def translate(self, sources: Iterable[str], beam: int = 5, **options: Any) -> List[Output]:
         """Translate sentences.
 
         Args:
-            sources: raw text.
+            sources: raw text; any iterable, such as the lines of a file.
             beam: size of the beam.
-            options: options of fairseq-generate's search, such as ``lenpen=0.6``.
+            options: options of fairseq-generate's search: ``lenpen``, ``unkpen``,
+                ``unnormalized``, ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``,
+                ``no_repeat_ngram_size``, ``temperature``, ``sampling``, ``sampling_topk``,
+                ``sampling_topp``, ``diverse_beam_groups``, ``diverse_beam_strength``,
+                ``diversity_rate``.
 
         Returns:
             The best output of each source.
 
         Raises:
-            UsageError: a single string, or no such option.
+            UsageError: a source is no text or too long, which is found before anything is
+                translated; an option has no effect here; the model takes speech.
         """
         return [outputs[0] for outputs in self._search(sources, beam, 1, options)]
 
-    def n_best(self, sources: Sequence[str], beam: int = 5, **options: Any) -> List[List[Output]]:
+    def n_best(self, sources: Iterable[str], beam: int = 5, **options: Any) -> List[List[Output]]:
         """Translate sentences like :meth:`translate`; return all outputs of the beam."""
         return self._search(sources, beam, beam, options)
 
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> List[Output]:
+    def score(self, sources: Iterable[str], targets: Iterable[str]) -> List[Output]:
         """Score given outputs.
 
         Args:
-            sources: raw text.
-            targets: raw text, one output for each source.
+            sources: raw text; any iterable.
+            targets: raw text, one output for each source. An empty one is end-of-sequence alone.
 
         Returns:
             The scored target of each pair; ``text`` is the target.
 
         Raises:
-            UsageError: a single string, or unequal numbers.
+            UsageError: a source or target is no text or too long; unequal numbers; the model
+                takes speech.
         """
-        _require_sentences(sources, targets)
-        if len(sources) != len(targets):
-            raise UsageError(f"{len(sources)} sources, but {len(targets)} targets")
-        encoded = [self._encode_target(target) for target in targets]
+        source_texts = _texts("sources", sources)
+        target_texts = _texts("targets", targets)
+        if len(source_texts) != len(target_texts):
+            raise UsageError(f"{len(source_texts)} sources, but {len(target_texts)} targets")
+        encoded_sources = self._encode_sources(source_texts)
+        encoded = self._encode_all("targets", target_texts, self._encode_target)
+        self._require_lengths("targets", target_texts, encoded, _part(self.max_positions, 1))
         scorer = self.task.hypothesis_scorer(list(self.models))
-        results: List[Optional[Output]] = [None] * len(sources)
-        for batch in self._build_batches([self.encode(s) for s in sources], False):
+        results: Dict[int, Output] = {}
+        for batch in self._build_batches(encoded_sources, False):
             batch = utils.apply_to_sample(lambda t: t.to(self.device), batch)
             ids = batch["id"].tolist()
             scored = scorer.score(batch, [[encoded[i].to(self.device)] for i in ids])
             for i, (values,) in zip(ids, scored):
-                results[i] = self._output(sources[i], targets[i], encoded[i], values)
-        return [result for result in results if result is not None]
+                results[i] = self._output(source_texts[i], target_texts[i], encoded[i], values)
+        return [results[i] for i in range(len(source_texts))]
+
+    def generate(
+        self, tokenized_sentences: Any, beam: int = 5, *others: Any, **options: Any
+    ) -> List[List[Dict[str, Any]]]:
+        """Search like fairseq's hub interface, and refuse options that it would ignore.
+
+        Raises:
+            UsageError: an option has no effect here, or a value that fairseq refuses.
+        """
+        search = {name: value for name, value in options.items() if name not in _OF_GENERATE}
+        _check_search(beam, search)
+        try:
+            return super().generate(tokenized_sentences, beam, *others, **options)
+        except UsageError:
+            raise
+        except (AssertionError, ValueError) as error:
+            if not str(error):
+                raise
+            raise UsageError(f"fairseq's search refuses these options: {error}") from error
 
     def _search(
-        self, sources: Sequence[str], beam: int, nbest: int, options: Dict[str, Any]
+        self, sources: Iterable[str], beam: int, nbest: int, options: Dict[str, Any]
     ) -> List[List[Output]]:
-        _require_sentences(sources)
-        unknown = sorted(set(options) - set(self.cfg.generation))
-        if unknown:
-            raise UsageError(f"fairseq-generate has no option {', '.join(unknown)}")
+        texts = _texts("sources", sources)
+        _check_search(beam, options)
         outputs = self.generate(
-            [self.encode(source) for source in sources],
+            self._encode_sources(texts),
             beam=beam,
             inference_step_args={"nbest": nbest},
             **options,
@@ -112,8 +198,51 @@ class Translator(GeneratorHubInterface):
                 self._output(source, self.decode(h["tokens"]), h["tokens"], h["uncertainty"])
                 for h in hypotheses[:nbest]
             ]
-            for source, hypotheses in zip(sources, outputs)
+            for source, hypotheses in zip(texts, outputs)
         ]
+
+    def _encode_sources(self, texts: Sequence[str]) -> List[Tensor]:
+        if self.src_dict is None:
+            raise UsageError(
+                "the model takes speech, and this function takes text: use fairseq-generate, or "
+                "generate() of fairseq's own interface"
+            )
+        encoded = self._encode_all("sources", texts, self.encode)
+        limits = [_part(self.max_positions, 0), self.cfg.dataset.max_tokens]
+        self._require_lengths("sources", texts, encoded, *limits)
+        return encoded
+
+    def _encode_all(
+        self, name: str, texts: Sequence[str], encode: Callable[[str], Tensor]
+    ) -> List[Tensor]:
+        encoded = []
+        for i, text in enumerate(texts):
+            try:
+                tokens = encode(text.strip())
+            except Exception as error:  # a tokenizer may raise anything
+                raise UsageError(
+                    f"{name}[{i}], {_start(text)}, cannot be encoded: {reason_of(error)}"
+                ) from error
+            if len(tokens) > 1 and bool((tokens[:-1] == self.tgt_dict.unk()).all()):
+                logger.warning(
+                    "%s[%d], %s, has unknown symbols only; are bpe and tokenizer those of the "
+                    "training?",
+                    name, i, _start(text),
+                )  # fmt: skip
+            encoded.append(tokens)
+        return encoded
+
+    def _require_lengths(
+        self, name: str, texts: Sequence[str], encoded: Sequence[Tensor], *limits: Optional[float]
+    ) -> None:
+        limit = min((limit for limit in limits if limit is not None), default=None)
+        for i, (text, tokens) in enumerate(zip(texts, encoded)):
+            if limit is not None and len(tokens) > limit:
+                raise UsageError(
+                    f"{name}[{i}], {_start(text)}, has {len(tokens):,} tokens, and the limit of "
+                    f"model and max_tokens is {int(limit):,}: split it, remove it, or give a "
+                    "larger max_tokens to load()"
+                )
 
     def _encode_target(self, text: str) -> Tensor:
         line = self.apply_bpe(self.tokenize(text))
@@ -131,13 +260,60 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _require_sentences(*texts: Sequence[str]) -> None:
-    if any(isinstance(text, str) for text in texts):
-        raise UsageError("give a list of sentences, not a single string")
+def _texts(name: str, texts: Iterable[str]) -> List[str]:
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise UsageError(f"give {name} as a list of sentences, not a single {_kind(texts)}")
+    items = list(texts)
+    for i, item in enumerate(items):
+        if not isinstance(item, str):
+            raise UsageError(f"{name}[{i}] is of type {_kind(item)}: give text")
+    return items
+
+
+def _kind(value: Any) -> str:
+    return "string" if isinstance(value, str) else type(value).__name__
+
+
+def _start(text: str) -> str:
+    """Return the beginning of a text, quoted."""
+    return repr(text if len(text) <= 30 else f"{text[:30]}…")
+
+
+def _part(limits: Any, side: int) -> Optional[float]:
+    """Return the limit of the source (0) or the target (1) from fairseq's ``max_positions``."""
+    return limits[side] if isinstance(limits, (tuple, list)) else limits
+
+
+def _check_search(beam: Any, options: Dict[str, Any]) -> None:
+    """Refuse options of a search without effect, and values of the wrong type."""
+    if not _is(int, beam) or beam < 1:
+        raise UsageError(f"beam is {beam!r}: give a number above 0")
+    _require_known(options, set(_SEARCH), "translate()")
+    _require_types(options, _SEARCH)
+
+
+def _require_known(options: Iterable[str], known: Set[str], function: str) -> None:
+    for name in sorted(set(options) - known):
+        fix = _INSTEAD.get(name, "remove it; options with an effect: " + ", ".join(sorted(known)))
+        raise UsageError(f"there is no option {name} of {function}, or it has no effect: {fix}")
+
+
+def _require_types(options: Dict[str, Any], types: Dict[str, type]) -> None:
+    for name, value in options.items():
+        kind = types.get(name)
+        if kind is not None and not _is(kind, value):
+            raise UsageError(f"{name} is {value!r}: give a value of type {kind.__name__}")
+
+
+def _is(kind: type, value: Any) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    numbers = {int: Integral, float: Real}  # numpy's, too
+    return isinstance(value, numbers[kind]) and value == value
 
 
 def load(
-    checkpoints: Union[Path, Sequence[Path]], data: Optional[Path] = None, **overrides: Any
+    checkpoints: Union[Path, Iterable[Path]], data: Optional[Path] = None, **overrides: Any
 ) -> Translator:
     """Load a Prior Network, an ensemble or an ordinary model to translate and score with.
 
@@ -146,20 +322,17 @@ def load(
             fairseq's ``--path``.
         data: folder with the dictionaries, the ``--destdir`` of fairseq-preprocess; by default
             that of the training.
-        overrides: options of fairseq that replace those of the training, such as
-            ``bpe="sentencepiece", sentencepiece_model="spm.model"`` or
-            ``measures_dirichlet="shifted"``.
+        overrides: options that replace those of the training: ``bpe`` and ``tokenizer`` with
+            their own options, such as ``bpe="sentencepiece", sentencepiece_model="spm.model"``;
+            ``source_lang``, ``target_lang``; ``max_source_positions``, ``max_target_positions``,
+            ``max_tokens``, ``batch_size``; ``measures_dirichlet="shifted"`` for a Prior Network;
+            and those of :meth:`Translator.translate`, as its defaults.
 
     Raises:
-        UsageError: a file or folder is missing or unfit, or there is no such option.
+        UsageError: a file or folder is missing or unfit, weights are not finite, or an option
+            does not exist or has no effect.
     """
-    if isinstance(checkpoints, (str, os.PathLike)):
-        paths = utils.split_paths(os.fspath(checkpoints))
-    else:
-        paths = [os.fspath(path) for path in checkpoints]
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing or not paths:
-        raise UsageError(f"checkpoint not found: {', '.join(missing) or 'none was given'}")
+    paths = _paths(checkpoints)
     if data is not None:
         overrides["data"] = data
     # fairseq's configuration holds strings
@@ -167,55 +340,156 @@ def load(
         name: os.fspath(value) if isinstance(value, os.PathLike) else value
         for name, value in overrides.items()
     }
-    task = _setup_task(paths[0], overrides)
-    models, cfg = _load_models(paths, task, overrides)
-    return Translator(cfg, task, models)
+    states = [map_checkpoint(path) for path in paths]
+    cfgs = [copy.deepcopy(config_of(path, state)) for path, state in zip(paths, states)]
+    names = [_task_name(path, cfg) for path, cfg in zip(paths, cfgs)]
+    for path, name in zip(paths, names):
+        if name != names[0]:
+            raise UsageError(
+                f"{path} was trained for another task ({name}) than {paths[0]} ({names[0]}): "
+                "load them apart"
+            )
+    for path, cfg in zip(paths, cfgs):
+        _override(path, cfg, names[0], overrides)
+    _require_same_encoders(paths, cfgs)
+    task = _setup_task(paths[0], cfgs[0], names[0])
+    check_members(paths, states)
+    models = []
+    for path, state, cfg in zip(paths, states, cfgs):
+        check_fit(path, task, state)
+        models.append(_build_model(path, state, cfg, task))
+    if overrides.get("measures_dirichlet", "unshifted") != "unshifted" and (
+        len(models) > 1 or prior_network_offset(models[0]) is None
+    ):
+        raise UsageError("measures_dirichlet has no effect, as this is no Prior Network: remove it")
+    return Translator(cfgs[0], task, models)
 
 
-def _setup_task(path: str, overrides: Dict[str, Any]) -> FairseqTask:
-    """Set up the task of a checkpoint, or the task of this package that extends it."""
-    cfg = read_config(path)
-    _override(path, cfg, overrides)
+def _paths(checkpoints: Any) -> List[str]:
+    if isinstance(checkpoints, (str, os.PathLike)):
+        paths = utils.split_paths(os.fspath(checkpoints))
+    elif isinstance(checkpoints, Iterable) and not isinstance(checkpoints, bytes):
+        paths = list(checkpoints)
+    else:
+        raise UsageError(f"checkpoints are of type {_kind(checkpoints)}: give a file or a list")
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise UsageError(f"a checkpoint is of type {_kind(path)}: give the path of a file")
+    paths = [os.fspath(path) for path in paths]
+    if not any(paths):
+        raise UsageError("checkpoint not found: none was given")
+    require_files(paths, "load()")
+    return paths
+
+
+def _task_name(path: str, cfg: DictConfig) -> str:
+    """Return the name of a checkpoint's task, or of the task of this package that extends it."""
     name = getattr(cfg.task, "_name", "")
     ours = SCORING_TASKS.get(name, name)
     task = TASK_REGISTRY.get(ours)
-    scores = ours in SCORING_TASKS.values() or (task and issubclass(task, DistillationTaskMixin))
-    if not scores:
+    if not (ours in SCORING_TASKS.values() or (task and issubclass(task, DistillationTaskMixin))):
         raise UsageError(f"{path} was trained for task {name}, whose outputs cannot be scored")
+    return ours
+
+
+def _override(path: str, cfg: DictConfig, task: str, overrides: Dict[str, Any]) -> None:
+    """Put options into a configuration; refuse those that do not exist or have no effect."""
+    own = {field.name for field in dataclasses.fields(TASK_DATACLASS_REGISTRY[task])}
+    task_options = {name for name in _TASK if name in own}
+    known = {*task_options, *_BATCHES, *_SEARCH, *_ENCODERS}
+    for kind, build in _ENCODERS.items():
+        known |= _override_encoder(path, cfg, kind, build, overrides)
+    _require_known(overrides, known, f"load(), for {path}")
+    _require_types(overrides, {**_BATCHES, **_SEARCH})
+    others = {name: value for name, value in overrides.items() if name not in _ENCODERS}
+    overwrite_args_by_name(cfg, others)
     with open_dict(cfg):
-        cfg.task._name = ours
-    if isinstance(cfg.task, Namespace):  # a task without a config dataclass
-        cfg.task.task = ours
-    return tasks.setup_task(cfg.task, from_checkpoint=True)
+        for name in task_options & set(others):
+            setattr(cfg.task, name, others[name])
+        if hasattr(cfg.task, "eval_bleu"):
+            cfg.task.eval_bleu = False  # needs tools of the training
+        if isinstance(cfg.task, Namespace):  # a task without a config dataclass
+            dataclass_of_task = TASK_DATACLASS_REGISTRY[task]
+            cfg.task = OmegaConf.structured(dataclass_of_task.from_namespace(cfg.task))
+        cfg.task._name = task
 
 
-def _override(path: str, cfg: DictConfig, overrides: Dict[str, Any]) -> None:
-    sections = [cfg, *(cfg[key] for key in cfg)]
-    # options of architectures without a config dataclass, where fairseq accepts any name
-    known = {
-        name for section in sections if isinstance(section, Namespace) for name in vars(section)
-    }
-    overwrite_args_by_name(cfg, overrides)
-    for section in [cfg, *(cfg[key] for key in cfg)]:
-        known.update(section if isinstance(section, DictConfig) else ())
-    unknown = sorted(set(overrides) - known)
-    if unknown:
-        raise UsageError(f"there is no option {', '.join(unknown)} to load {path} with")
+def _override_encoder(
+    path: str,
+    cfg: DictConfig,
+    kind: str,
+    build: Callable[[Any], Any],
+    overrides: Dict[str, Any],
+) -> Set[str]:
+    """Put a tokenizer or BPE and its options into a configuration; return the options' names."""
+    older = cfg.get(kind)
+    name = older_name = older if isinstance(older, str) else getattr(older, "_name", None)
+    if kind in overrides:
+        name = overrides[kind]
+    registry = REGISTRIES[kind]
+    if name is not None and name not in registry["registry"]:
+        raise UsageError(
+            f"there is no {kind} {name!r}: give one of {', '.join(sorted(registry['registry']))}"
+        )
+    config = registry["dataclass_registry"].get(name)
+    names = {field.name for field in dataclasses.fields(config)} - {"_name"} if config else set()
+    given = {option: overrides[option] for option in names & set(overrides)}
+    with open_dict(cfg):
+        if name != older_name or not isinstance(older, DictConfig):
+            cfg[kind] = None if name is None else OmegaConf.structured(config) if config else name
+        if config is not None:
+            with open_dict(cfg[kind]):
+                cfg[kind].update(given)
+                cfg[kind]._name = name
+    try:
+        build(cfg[kind])
+    except Exception as error:  # a missing file or package
+        options = ", ".join(sorted(names)) or "none"
+        raise UsageError(
+            f"{kind} {name!r} for {path} cannot be built: {reason_of(error)} (its options: "
+            f"{options})"
+        ) from error
+    return names
 
 
-def _load_models(
-    paths: Sequence[str], task: FairseqTask, overrides: Dict[str, Any]
-) -> Tuple[List[Any], DictConfig]:
-    models = []
-    for path in paths:
-        try:
-            (model,), cfg, _ = checkpoint_utils.load_model_ensemble_and_task(
-                [path], arg_overrides=overrides, task=task
-            )
-        except RuntimeError as error:
-            raise UsageError(
-                f"{path} does not fit the dictionaries of {task.cfg.data}: "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        models.append(model)
-    return models, cfg
+def _require_same_encoders(paths: Sequence[str], cfgs: Sequence[DictConfig]) -> None:
+    for kind in _ENCODERS:
+        names = [getattr(cfg[kind], "_name", cfg[kind]) for cfg in cfgs]
+        for path, name in zip(paths, names):
+            if name != names[0]:
+                raise UsageError(
+                    f"{path} was trained with {kind} {name}, {paths[0]} with {names[0]}: give "
+                    f"{kind} to load()"
+                )
+
+
+def _setup_task(path: str, cfg: DictConfig, name: str) -> FairseqTask:
+    try:
+        return tasks.setup_task(cfg.task, from_checkpoint=True)
+    except UsageError:
+        raise
+    except Exception as error:  # such as a damaged dictionary or an unknown value
+        data = getattr(cfg.task, "data", None)
+        raise UsageError(
+            f"task {name} of {path} cannot be set up with data {data}: {reason_of(error)}"
+        ) from error
+
+
+def _build_model(
+    path: str, state: Dict[str, Any], cfg: DictConfig, task: FairseqTask
+) -> torch.nn.Module:
+    """Build the model of a checkpoint as fairseq does, in evaluation mode on the CPU."""
+    task.load_state_dict(state.get("task_state") or {})
+    try:
+        model = task.build_model(cfg.model, from_checkpoint=True)
+        history = state.get("optimizer_history") or [{}]
+        model.set_num_updates(history[-1].get("num_updates", 0))
+        model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+    except UsageError:
+        raise
+    except Exception as error:  # models raise anything for weights of another shape
+        raise UsageError(
+            f"{path} does not fit its own model configuration or its data {task.cfg.data}: "
+            f"{reason_of(error)}"
+        ) from error
+    return model.eval()

@@ -44,6 +44,7 @@ COMMANDS = [
     "",
     "transfer-set",
     "teacher-cache",
+    "plain-checkpoint",
     "report",
     "assess",
     "assess ood",
@@ -57,7 +58,7 @@ COMMANDS = [
 LAYERS = [
     {"version", "errors", "_fairseq"},
     {"core", "records", "speech"},
-    {"assess", "models"},
+    {"assess", "models", "checkpoints"},
     {"report", "teacher", "generation"},
     {"criterions"},
     {"tasks"},

@@ -21,6 +21,8 @@ from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import trange
 
+from fairseq_pdd.errors import show_usage_errors_in_one_line
+
 STUDENTS = ["end", "pd_end2", "end2", "end2_offset", "forward_kl"]
 BATCH, HIDDEN, CLIP_NORM = 128, 256, 1.0
 
@@ -96,7 +98,7 @@ class Evaluation:
 
     def add(self, system: str, seed: int, known: Prediction, novel: Prediction) -> None:
         """Score a system's predictions."""
-        inside, outside = Scores(self.num_classes), Scores(self.num_classes)
+        inside, outside = Scores(), Scores()
         inside.update(known, self.known[1])
         outside.update(novel, torch.full((len(self.novel),), -1))
         self.rows.append(
@@ -160,4 +162,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fairseq_pdd.core import EnsembleStatistics
-from fairseq_pdd.errors import UsageError
+from fairseq_pdd.errors import UsageError, show_usage_errors_in_one_line
 
 BATCH = 250
 System = Tuple[str, str]
@@ -78,7 +78,7 @@ def score(
     for batch, labels in tqdm(loader, title, unit="batch", leave=False):
         for system, prediction in systems.predict(batch.to(device)).items():
             if system not in scores:
-                scores[system] = Scores(settings.num_classes)
+                scores[system] = Scores()
             scores[system].update(prediction, labels)
     return scores
 
@@ -119,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
 from private_apt import AptError, PrivateApt, package_members
 
-from fairseq_pdd.errors import UsageError
+from fairseq_pdd.errors import UsageError, show_usage_errors_in_one_line
 
 PACKAGE = "dataset-fashion-mnist"
 
@@ -44,4 +44,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

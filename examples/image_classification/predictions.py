@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
+from fairseq_pdd.assess import reliability_diagram
 from fairseq_pdd.core import EnsembleStatistics, UncertaintyMeasures, dirichlet_measures
 
 ECE_BINS = 15
@@ -58,11 +57,11 @@ def _prediction(log_probs: Tensor, measures: UncertaintyMeasures) -> Prediction:
 class Scores:
     """Accumulates the quality and the uncertainties of one system on one set, batch by batch."""
 
-    def __init__(self, num_classes: int) -> None:
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.ece = MulticlassCalibrationError(num_classes, n_bins=ECE_BINS)
-        self.nll, self.brier = MeanMetric(), MeanMetric()
-        self.has_labels = False
+    def __init__(self) -> None:
+        self._confidence: List[Tensor] = []
+        self._correct: List[Tensor] = []
+        self._nll: List[Tensor] = []
+        self._brier: List[Tensor] = []
         self._total: List[Tensor] = []
         self._knowledge: List[Tensor] = []
 
@@ -74,13 +73,13 @@ class Scores:
         known = (labels >= 0).cpu()
         if not known.any():
             return
-        self.has_labels = True
         log_probs, labels = prediction.log_probs.cpu()[known], labels.cpu()[known]
         probs = log_probs.exp()
-        self.accuracy.update(probs, labels)
-        self.ece.update(probs, labels)
-        self.nll.update(F.nll_loss(log_probs, labels, reduction="none"))
-        self.brier.update((probs - F.one_hot(labels, probs.shape[-1])).square().sum(-1))
+        confidence, predicted = probs.max(-1)
+        self._confidence.append(confidence)
+        self._correct.append(predicted == labels)
+        self._nll.append(F.nll_loss(log_probs, labels, reduction="none"))
+        self._brier.append((probs - F.one_hot(labels, probs.shape[-1])).square().sum(-1))
 
     @property
     def total(self) -> Tensor:
@@ -94,13 +93,15 @@ class Scores:
 
     def quality(self) -> Dict[str, float]:
         """Compute accuracy and ECE in %, NLL in nats, Brier score; empty without labels."""
-        if not self.has_labels:
+        if not self._correct:
             return {}
+        confidence, correct = torch.cat(self._confidence), torch.cat(self._correct)
+        bins = reliability_diagram(confidence.double().numpy(), correct.numpy(), ECE_BINS)
         return {
-            "accuracy": 100 * float(self.accuracy.compute()),
-            "ece": 100 * float(self.ece.compute()),
-            "nll": float(self.nll.compute()),
-            "brier": float(self.brier.compute()),
+            "accuracy": 100 * float(correct.double().mean()),
+            "ece": 100 * bins.ece,
+            "nll": float(torch.cat(self._nll).double().mean()),
+            "brier": float(torch.cat(self._brier).double().mean()),
         }
 
     def detection(self, in_domain: "Scores") -> Dict[str, float]:

@@ -18,7 +18,7 @@ from criteria import CRITERIA
 from predictions import ECE_BINS
 from tabulate import tabulate
 
-from fairseq_pdd.errors import UsageError
+from fairseq_pdd.errors import UsageError, show_usage_errors_in_one_line
 from fairseq_pdd.version import __version__
 
 matplotlib.use("Agg")
@@ -240,7 +240,7 @@ def main() -> None:
             [
                 f"- Mean ± standard deviation over {counts(results, 'single')} members (Single) "
                 f"and {students} seeds (students).",
-                f"- ECE: torchmetrics, {ECE_BINS} bins. Corrupted: mean over severities.",
+                f"- ECE: {ECE_BINS} bins of equal width. Corrupted: mean over severities.",
                 f"- fairseq_pdd {__version__}, torch {torch.__version__}, "
                 f"{os.cpu_count()} cores {platform.machine()}.",
             ]
@@ -265,4 +265,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

@@ -5,6 +5,8 @@
 #   SCALE=default|smoke   smoke, for the test suite, only checks that everything runs
 #   WORK=DIR              folder for all output (default: examples/image_classification/runs/$SCALE)
 #   DATA=DIR              Fashion-MNIST, DIR/FashionMNIST/raw; fetched with apt if it is missing
+#   REMAKE=1              make stages again whose inputs or options have changed since; without it,
+#                         they are refused
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -27,55 +29,30 @@ export OMP_NUM_THREADS=$((CORES / JOBS))
 # Compiling the loss takes longer than it saves on networks of this size.
 export FAIRSEQ_PDD_COMPILE=0
 
-mkdir -p "$WORK/logs"
-say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
-
-# background NAME OUTPUT COMMAND…: start unless OUTPUT exists, up to $JOBS at a time; `finish` waits
-PIDS=()
-background() {
-  local name=$1 log=$WORK/logs/$1.log output=$2; shift 2
-  [ -e "$output" ] && return
-  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do sleep 0.2; done
-  {
-    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(epoch|K = |wrote)' || true; } \
-      | sed -u "s|^|[$name] |"
-  } || {
-    grep -E 'error|Error' "$log" | tail -n 1
-    echo "error: '$name' failed; all of its output is in $log"
-    false
-  } >&2 &
-  PIDS+=($!)
-}
-finish() {
-  local failed=0 pid
-  for pid in ${PIDS[@]+"${PIDS[@]}"}; do wait "$pid" || failed=1; done
-  PIDS=()
-  [ "$failed" = 0 ] || exit 1
-}
-trap 'kill $(jobs -rp) 2> /dev/null || true' EXIT
+. examples/lib/jobs.sh # say, job, background, finish
 
 say "1. data"
 if [ ! -e "$DATA/fetched" ]; then
   $PYTHON $HERE/fetch_fashion.py "$DATA" 2> "$WORK/logs/fetch.log" \
     || { tail -n 1 "$WORK/logs/fetch.log" >&2; exit 1; }
 fi
+IMAGES=$DATA/FashionMNIST/raw
 
 say "2. ensemble, on images; and the sweep over the number of classes, on glyphs"
 for seed in $MEMBERS; do
-  background "member$seed" "$WORK/members/$seed/single.pt" \
+  background "members/$seed" '^epoch' "$IMAGES" \
     $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
     --seed "$seed" --out "$WORK/members/$seed"
 done
 for classes in $CLASSES; do
-  background "glyphs$classes" "$WORK/glyphs/$classes.json" \
-    $PYTHON $HERE/class_sweep.py "$classes" $SWEEP \
-    --out "$WORK/glyphs/$classes.json"
+  background "glyphs/$classes.json" '^K = ' '' \
+    $PYTHON $HERE/class_sweep.py "$classes" $SWEEP --out "$WORK/glyphs/$classes.json"
 done
 finish
 
 say "3. students: EnD, PD-EnD² and EnD² by likelihood"
 for seed in $SEEDS; do
-  background "students$seed" "$WORK/students/$seed/end2.pt" \
+  background "students/$seed" '^epoch' "$IMAGES:$WORK/members" \
     $PYTHON $HERE/train_classifier.py "$DATA" --config $CONFIG \
     --criteria end pd_end2 end2 --teacher "$WORK"/members/*/single.pt \
     --seed "$seed" --out "$WORK/students/$seed"
@@ -83,8 +60,8 @@ done
 finish
 
 say "4. evaluation"
-background evaluate "$WORK/results.json" $PYTHON $HERE/evaluate_classifiers.py "$DATA" "$WORK" --config $CONFIG
-finish
+job results.json '^wrote' "$IMAGES:$WORK/members:$WORK/students" \
+  $PYTHON $HERE/evaluate_classifiers.py "$DATA" "$WORK" --config $CONFIG
 
 say "5. results"
 $PYTHON $HERE/report_classifiers.py "$WORK" 2> "$WORK/logs/report.log" \

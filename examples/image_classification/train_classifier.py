@@ -7,6 +7,8 @@ of the images. An interrupted training continues after its last finished epoch.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -25,7 +27,7 @@ from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
 from fairseq_pdd.core import EnsembleStatistics
-from fairseq_pdd.errors import UsageError
+from fairseq_pdd.errors import UsageError, show_usage_errors_in_one_line
 
 
 class Learner:
@@ -220,6 +222,30 @@ def run_epoch(
     return means
 
 
+def made_of(args: argparse.Namespace) -> Dict[str, object]:
+    """Return what a training depends on, with the content of the members."""
+    contents = [path.read_bytes() for path in args.teacher if path.is_file()]
+    teacher = [hashlib.sha256(content).hexdigest() for content in contents]
+    return {"--config": args.config, "--seed": args.seed, "--teacher": teacher}
+
+
+def require_same(path: Path, current: Dict[str, object]) -> None:
+    """Raise :class:`UsageError` if a folder's training was made of something else.
+
+    Args:
+        path: file that :func:`main` wrote when that training started, if any.
+        current: what :func:`made_of` returns now.
+    """
+    if not path.exists():
+        return
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in current if recorded.get(name) != current[name]]
+    if changed:
+        raise UsageError(
+            f"{path.parent} holds a training with another {', '.join(changed)}: give another --out"
+        )
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -247,6 +273,8 @@ def main() -> None:
         raise UsageError(
             f"{', '.join(distilled)} learn from an ensemble; give its checkpoints with --teacher"
         )
+    record, current = args.out / "made_of.json", made_of(args)
+    require_same(record, current)
     missing = [name for name in args.criteria if not (args.out / f"{name}.pt").exists()]
     if not missing:
         print(f"{args.out}: already trained")
@@ -258,6 +286,9 @@ def main() -> None:
     ]
     start = time.time()
     images = settings.train_set(args.data)
+    if rank() == 0:
+        args.out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(current, indent=1) + "\n", encoding="utf-8")
     train(images, args.criteria, settings, members, args.seed, args.out, device)
     if rank() == 0:
         print(f"{args.out}: {', '.join(args.criteria)} in {time.time() - start:.0f} s")
@@ -266,4 +297,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

@@ -4,7 +4,8 @@
 Writes the files of fairseq's prep_librispeech_data.py: 80 log-mel energies of each utterance in a
 zip, a manifest for each part, a sentencepiece model of the training text, and config.yaml with the
 SpecAugment policy LD. fairseq's script downloads the corpus and needs torchaudio before 2.9; this
-one reads existing folders. Finished parts are skipped; config.yaml is written last.
+one reads existing folders. Finished parts are skipped if their names and transcripts are the same;
+config.yaml is written last.
 
     prepare.py LIBRISPEECH DATA --train train-clean-100 … --held-out dev-clean … --list ami=ami.tsv
 
@@ -15,6 +16,7 @@ other speech: each line is a file, relative to the list, a tab and the transcrip
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 import os
 import sys
@@ -34,6 +36,7 @@ from torchaudio.compliance import kaldi
 from tqdm import tqdm
 
 RATE, MEL_BINS = 16000, 80
+WINDOW = 400  # samples of a frame's window, 25 ms
 # fairseq's policy LD
 SPECAUGMENT = {
     "time_wrap_W": 0,
@@ -63,18 +66,44 @@ def part_of_librispeech(folder: Path) -> Iterator[Utterance]:
     if not transcripts:
         raise InputError(f"{folder} has no */*/*.trans.txt: is it a part of LibriSpeech?")
     for path in transcripts:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(lines(path), 1):
             name, _, text = line.partition(" ")
-            yield Utterance(name, path.parent / f"{name}.flac", text.lower())
+            yield checked(path, number, name, path.parent / f"{name}.flac", text)
 
 
 def listed(path: Path) -> Iterator[Utterance]:
     """Yield the utterances of a list, named by list and line number."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines(path), 1):
         audio, tab, text = line.partition("\t")
         if not tab:
             raise InputError(f"{path}:{number} must be a file, a tab and a transcript")
-        yield Utterance(f"{path.stem}-{number}", path.parent / audio, text.lower())
+        yield checked(path, number, f"{path.stem}-{number}", path.parent / audio, text)
+
+
+def lines(path: Path) -> list[str]:
+    """Read the lines of a file."""
+    try:
+        # as the lines of manifests; a transcript may hold characters that splitlines() splits at
+        with open(path, encoding="utf-8-sig") as stream:
+            return [line.rstrip("\n") for line in stream]
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8: convert it, for example with iconv") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def checked(path: Path, number: int, name: str, audio: Path, text: str) -> Utterance:
+    """Check one line of a list of transcripts, and that its recording exists."""
+    if not text.strip() or "\t" in text:
+        raise InputError(f"{path}:{number} needs one transcript, which is not empty and has no tab")
+    if len(text) > csv.field_size_limit():
+        raise InputError(
+            f"{path}:{number} has a transcript of {len(text):,} characters, fairseq reads at most "
+            f"{csv.field_size_limit():,}: cut the recording"
+        )
+    if not audio.is_file():
+        raise InputError(f"{path}:{number}: {audio} does not exist")
+    return Utterance(name, audio, text.lower())
 
 
 def features(utterance: Utterance) -> np.ndarray:
@@ -84,9 +113,13 @@ def features(utterance: Utterance) -> np.ndarray:
         samples, rate = soundfile.read(utterance.audio, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{utterance.audio} cannot be read: {error}") from None
+    if not np.isfinite(samples).all():
+        raise InputError(f"{utterance.audio} has samples that are NaN or infinite: remove it")
     mono = torch.from_numpy(samples.mean(axis=1, keepdims=True).T)
     # 16-bit units, as in Kaldi and fairseq
     wave = 2**15 * torchaudio.functional.resample(mono, rate, RATE)
+    if wave.shape[1] < WINDOW:
+        raise InputError(f"{utterance.audio} is shorter than one frame of 25 ms: remove it")
     return kaldi.fbank(wave, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
 
 
@@ -100,9 +133,18 @@ def extracted(utterances: list[Utterance], workers: int) -> Iterator[np.ndarray]
 
 
 def write_part(data: Path, name: str, utterances: list[Utterance], workers: int) -> None:
-    """Write a zip of features and its manifest, unless the manifest exists."""
+    """Write a zip of features and its manifest, unless the manifest exists.
+
+    Raises:
+        InputError: the manifest exists and lists other utterances.
+    """
     manifest = data / f"{name}.tsv"
     if manifest.exists():
+        if listing(manifest) != [(u.name, u.text) for u in utterances]:
+            raise InputError(
+                f"{manifest} lists other utterances than {name} now has: remove it, or give "
+                "another DATA"
+            )
         return
     rows = []
     with FeatureZip(data, f"{name}.zip") as archive:
@@ -121,6 +163,13 @@ def write_part(data: Path, name: str, utterances: list[Utterance], workers: int)
     os.replace(partial, manifest)
 
 
+def listing(manifest: Path) -> list[tuple[str, str]]:
+    """Read the names and the transcripts of a manifest."""
+    with open(manifest, encoding="utf-8") as stream:
+        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
+        return [(row["id"], row["tgt_text"]) for row in reader]
+
+
 def write_config(data: Path) -> None:
     root = data.resolve()
     cmvn = "utterance_cmvn"
@@ -133,7 +182,9 @@ def write_config(data: Path) -> None:
         "feature_transforms": {"*": [cmvn], "_train": [cmvn, "specaugment"]},
         "specaugment": SPECAUGMENT,
     }
-    (data / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    partial = data / "config.yaml.partial"
+    partial.write_text(yaml.safe_dump(config), encoding="utf-8")
+    os.replace(partial, data / "config.yaml")
 
 
 def main() -> None:
@@ -154,6 +205,9 @@ def main() -> None:
     try:
         parts = {name: args.librispeech / name for name in (*args.train, *args.held_out)}
         missing = [str(path) for path in parts.values() if not path.is_dir()]
+        unnamed = [x for x in args.list if "=" not in x]
+        if unnamed:
+            raise InputError(f"--list {unnamed[0]}: give NAME=FILE")
         others = {name: Path(path) for name, _, path in (x.partition("=") for x in args.list)}
         missing += [str(path) for path in others.values() if not path.is_file()]
         if missing:

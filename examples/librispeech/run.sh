@@ -9,6 +9,8 @@
 #   DATA=DIR             features and manifests ($WORK/data); used unchanged if it has a config.yaml,
 #                        for example from fairseq's own script
 #   GPUS=N               number of GPUs of the node; batches are those of eight
+#   REMAKE=1             make stages again whose inputs or options have changed since; without it,
+#                        they are refused
 # More settings are below. With eight GPUs, the run takes about as long as nine models.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -34,10 +36,14 @@ comma() { local IFS=,; echo "$*"; }
 say "1. data: features, subwords, manifests"
 if [ ! -e "$DATA/config.yaml" ]; then
   : "${LIBRISPEECH:?set LIBRISPEECH to the folder of train-clean-100 and the other parts}"
-  job prepare 'error' $BIN/python $HERE/prepare.py "$LIBRISPEECH" "$DATA" --train $TRAIN_PARTS \
+  job data 'error' '' $BIN/python $HERE/prepare.py "$LIBRISPEECH" "$DATA" --train $TRAIN_PARTS \
     --held-out $VALID_PARTS test-clean test-other --list $OOD --vocabulary $VOCABULARY \
     --workers $WORKERS
 fi
+
+# What the models are made of. The zip of the features is too large to read each time; the manifests
+# have the place and the length of each utterance in it.
+MANIFESTS=$(find "$DATA" -maxdepth 1 -type f ! -name '*.zip' -printf '%p:')
 
 # the options of fairseq's page, except --task and --criterion
 TRAIN=("$DATA" $PLUGIN --config-yaml config.yaml $DEVICE --num-workers 4
@@ -48,7 +54,7 @@ TRAIN=("$DATA" $PLUGIN --config-yaml config.yaml $DEVICE --num-workers 4
 
 say "2. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
-  job "member$seed" 'valid on' $BIN/fairseq-train "${TRAIN[@]}" --task speech_to_text \
+  job "member$seed" 'valid on' "$MANIFESTS" $BIN/fairseq-train "${TRAIN[@]}" --task speech_to_text \
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --report-accuracy \
     --max-update $UPDATES --seed "$seed" --save-dir "$WORK/member$seed"
 done
@@ -57,7 +63,7 @@ ENSEMBLE=${checkpoints%:}
 
 say "3. students: $STUDENTS"
 for criterion in $STUDENTS; do
-  job "$criterion" 'valid on|teacher:' $BIN/fairseq-train "${TRAIN[@]}" \
+  job "$criterion" 'valid on|teacher:' "$MANIFESTS$ENSEMBLE" $BIN/fairseq-train "${TRAIN[@]}" \
     --task distill_speech_to_text --criterion "$criterion" --teacher-paths "$ENSEMBLE" \
     --max-update $STUDENT_UPDATES --seed 1 --save-dir "$WORK/$criterion"
 done
@@ -70,9 +76,10 @@ recognise() { # SYSTEM CHECKPOINTS
     runs+=(-- --gen-subset "$name" --uncertainty-path "$out/ood_$name.jsonl")
   done
   runs+=(-- --gen-subset test-clean --score-reference --uncertainty-path "$out/nll.jsonl")
-  job "recognise_$1" 'Translated|WER' $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN \
-    --task distill_speech_to_text --config-yaml config.yaml --path "$2" $DEVICE --quiet \
-    --max-tokens 50000 --required-batch-size-multiple 1 --beam 5 --scoring wer "${runs[@]}"
+  job "records/$1" 'Translated|WER' "$MANIFESTS$2" \
+    $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN --task distill_speech_to_text \
+    --config-yaml config.yaml --path "$2" $DEVICE --quiet --max-tokens 50000 \
+    --required-batch-size-multiple 1 --beam 5 --scoring wer "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
   recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"

@@ -6,6 +6,8 @@
 #                               test suite, only checks that everything runs
 #   WORK=DIR                    folder for all output (default: examples/quickstart/runs/$SCALE)
 #   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
+#   REMAKE=1                    make stages again whose inputs or options have changed since;
+#                               without it, they are refused
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -49,10 +51,10 @@ SETS=(test)
 for path in "$WORK"/text/ood_$OOD."$SRC"; do SETS+=("$(basename "$path" ".$SRC")"); done
 
 say "2. subwords and binarisation"
-job subwords 'error' $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" --languages $SRC $TGT \
-  --vocabulary $VOCABULARY
+job spm 'error' "$WORK/text" $BIN/python $HERE/subwords.py "$WORK/text" "$WORK/spm" \
+  --languages $SRC $TGT --vocabulary $VOCABULARY
 prefixes=$(printf "$WORK/spm/%s," "${SETS[@]}")
-job preprocess 'sents' $BIN/fairseq-preprocess --source-lang $SRC --target-lang $TGT \
+job bin 'sents' "$WORK/spm" $BIN/fairseq-preprocess --source-lang $SRC --target-lang $TGT \
   --trainpref "$WORK/spm/train" --validpref "$WORK/spm/valid" --testpref "${prefixes%,}" \
   --joined-dictionary --destdir "$WORK/bin" --workers 2
 
@@ -60,7 +62,7 @@ job preprocess 'sents' $BIN/fairseq-preprocess --source-lang $SRC --target-lang 
 subset() {
   local i
   for i in "${!SETS[@]}"; do
-    [ "${SETS[$i]}" = "$1" ] && { [ "$i" = 0 ] && echo test || echo "test$i"; }
+    if [ "${SETS[$i]}" = "$1" ]; then echo "test${i#0}"; fi
   done
 }
 
@@ -74,7 +76,7 @@ say "3. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
   # the plugin is needed for resuming only: since torch 2.6, fairseq cannot load its own checkpoints
   # unless argparse.Namespace is allowed in them
-  background "member$seed" "valid on" \
+  background "member$seed" 'valid on' "$WORK/bin" \
     $BIN/fairseq-train "$WORK/bin" $PLUGIN "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
       --lr 4e-3 --lr-scheduler inverse_sqrt --warmup-updates $WARMUP \
@@ -88,16 +90,13 @@ ENSEMBLE=${checkpoints%:}
 LENGTH=(--max-len-a 1.5 --max-len-b 10)
 
 say "4. transfer set: the training source as the ensemble translates it"
-if [ ! -e "$WORK/transfer" ]; then
+job transfer 'translating|pairs|error' "$WORK/bin:$ENSEMBLE" \
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --path "$ENSEMBLE" --destdir "$WORK/transfer" \
-    --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE 2>&1 \
-    | tee "$WORK/logs/transfer.log" | stdbuf -oL tr '\r' '\n' \
-    | grep --line-buffered -E 'translating|pairs|error'
-fi
+    --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE
 
 say "5. students: SEnD and PD-SEnD², initialised with member 1"
 for criterion in send pd_send2; do
-  background $criterion "valid on|teacher:" \
+  background $criterion 'valid on|teacher:' "$WORK/transfer:$ENSEMBLE" \
     $BIN/fairseq-train "$WORK/transfer" $PLUGIN --task distill_translation \
       --criterion $criterion --teacher-paths "$ENSEMBLE" "${TRAIN[@]}" \
       --finetune-from-model "$WORK/member1/checkpoint_best.pt" \
@@ -108,23 +107,22 @@ finish
 
 say "6. translation with uncertainty: $EVALUATED single model(s), ensemble, students"
 # the ensemble's translations of the test set are the targets of the column 'NLL Ens-Pred'
-if [ ! -e "$WORK/ensemble_test" ]; then
+job ensemble_test 'pairs|error' "$WORK/bin:$ENSEMBLE" \
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --subset test --path "$ENSEMBLE" --beam 5 \
-    --destdir "$WORK/ensemble_test" -- "${LENGTH[@]}" $DEVICE > "$WORK/logs/ensemble_test.log" 2>&1
-fi
+    --destdir "$WORK/ensemble_test" -- "${LENGTH[@]}" $DEVICE
 translate() { # SYSTEM CHECKPOINTS
-  local system=$1 path=$2 out=$WORK/records/$1 set
-  local common=($PLUGIN --task distill_translation --path "$path" $DEVICE --quiet
-    --post-process sentencepiece "${LENGTH[@]}" --max-tokens 12000 --required-batch-size-multiple 1)
+  local out=$WORK/records/$1 set runs=()
   for set in "${SETS[@]}"; do
-    background "$system-$set" Translated $BIN/fairseq-generate "$WORK/bin" "${common[@]}" \
-      --gen-subset "$(subset "$set")" --beam 5 --uncertainty-path "$out/$set.jsonl"
+    runs+=(-- "$WORK/bin" --gen-subset "$(subset "$set")" --beam 5
+      --uncertainty-path "$out/$set.jsonl")
   done
-  background "$system-nll" Translated $BIN/fairseq-generate "$WORK/bin" "${common[@]}" \
-    --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl"
-  background "$system-nll_ensemble" Translated $BIN/fairseq-generate "$WORK/ensemble_test" \
-    "${common[@]}" --gen-subset train --score-reference \
-    --uncertainty-path "$out/nll_ensemble.jsonl"
+  runs+=(-- "$WORK/bin" --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
+  runs+=(-- "$WORK/ensemble_test" --gen-subset train --score-reference
+    --uncertainty-path "$out/nll_ensemble.jsonl")
+  background "records/$1" Translated "$WORK/bin:$WORK/ensemble_test:$2" \
+    $BIN/python examples/lib/generate_each.py $PLUGIN --task distill_translation --path "$2" \
+      $DEVICE --quiet --post-process sentencepiece "${LENGTH[@]}" --max-tokens 12000 \
+      --required-batch-size-multiple 1 "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
   translate "member$seed" "$WORK/member$seed/checkpoint_best.pt"

@@ -21,15 +21,18 @@ def waveform(utterance: Utterance) -> torch.Tensor:
     """Read a clip in one channel at RATE: float32, shape (samples,).
 
     Raises:
-        InputError: the audio is missing or cannot be decoded.
+        InputError: the audio is missing, cannot be decoded, or has samples that are NaN or
+            infinite.
     """
     source = utterance.audio
+    where = utterance.name if isinstance(source, bytes) else source
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
         samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        where = utterance.name if isinstance(source, bytes) else source
         raise InputError(f"{where} cannot be read as audio: {error}") from None
+    if not np.isfinite(samples).all():
+        raise InputError(f"{where} has samples that are NaN or infinite: remove it")
     mono = torch.from_numpy(samples.mean(axis=1))
     return resampler(rate)(mono) if len(mono) else mono
 

@@ -7,6 +7,8 @@
 #   WORK=DIR              folder for all output (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
 #   JOBS=N                number of commands at a time (default: one per core)
+#   REMAKE=1              make stages again whose inputs or options have changed since; without it,
+#                         they are refused
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -58,7 +60,7 @@ for seed in $(seq $MEMBERS); do
   # CTC in addition to attention helps to learn the alignment from little speech. The plugin is
   # needed for resuming only: since torch 2.6, fairseq cannot load its own checkpoints unless
   # argparse.Namespace is allowed in them.
-  background "member$seed" "valid on" \
+  background "member$seed" 'valid on' "$DATA" \
     $BIN/fairseq-train "$DATA" $PLUGIN --task speech_to_text "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy_with_ctc --label-smoothing 0.1 --ctc-weight 0.5 \
       --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates $WARMUP \
@@ -70,10 +72,10 @@ checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
 say "3. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
-job without_ctc 'error' $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" \
-  "$WORK/start.pt"
+job start.pt 'error' "$WORK/member1/checkpoint_best.pt" \
+  $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" "$WORK/start.pt"
 for criterion in send pd_send2; do
-  background "train_$criterion" "valid on|teacher:" \
+  background $criterion 'valid on|teacher:' "$DATA:$ENSEMBLE:$WORK/start.pt" \
     $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
       --criterion $criterion --teacher-paths "$ENSEMBLE" \
       --finetune-from-model "$WORK/start.pt" \
@@ -92,9 +94,10 @@ recognise() { # SYSTEM CHECKPOINTS
   runs+=(-- --gen-subset mismatched --score-reference
     --uncertainty-path "$out/nll_mismatched.jsonl")
   # Without a bound on the length, one output that never ends delays the whole batch.
-  background "$1" 'Translated|WER' $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN \
-    --task distill_speech_to_text --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" \
-    --quiet --max-len-a 0.1 --max-len-b 10 --max-tokens 30000 "${runs[@]}"
+  background "records/$1" 'Translated|WER' "$DATA:$2" \
+    $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN --task distill_speech_to_text \
+      --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" --quiet \
+      --max-len-a 0.1 --max-len-b 10 --max-tokens 30000 "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
   recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"
@@ -105,7 +108,7 @@ recognise pd_send2 "$WORK/pd_send2/checkpoint_best.pt"
 finish
 
 say "5. results"
-job report '^error:' $BIN/fairseq-pdd report "$WORK/records" --kind speech --out "$WORK/report.html" \
-  --title "Speech quickstart"
+job report.html '^error:' "$WORK/records" $BIN/fairseq-pdd report "$WORK/records" \
+  --kind speech --out "$WORK/report.html" --title "Speech quickstart"
 $BIN/python $HERE/speech_table.py "$WORK/records" --out "$WORK"
 echo "Report: $WORK/report.html (open it in a browser)"

@@ -144,6 +144,8 @@ def own(path: Path) -> Sets:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
             rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.reader.line_num}: {error}: shorten it") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -156,6 +158,8 @@ def own(path: Path) -> Sets:
         )
     sets: Sets = {}
     for number, row in enumerate(rows, 2):
+        if None in row:
+            raise InputError(f"{path}, line {number} has more tabs than the first line")
         name, text = row["set"] or "", spoken(row["text"] or "")
         audio = path.parent / (row["audio"] or "")
         if name not in SPLITS and not name.startswith("ood_"):
@@ -175,6 +179,16 @@ def own(path: Path) -> Sets:
     if missing:
         raise InputError(f"{path} has no utterance for {', '.join(sorted(missing))}")
     return sets
+
+
+def own_sha256(path: Path, sets: Sets) -> str:
+    """Compute the checksum of a list and of its recordings."""
+    digest = hashlib.sha256(path.read_bytes())
+    for utterances in sets.values():
+        for utterance in utterances:
+            assert isinstance(utterance.audio, Path)
+            digest.update(hashlib.sha256(utterance.audio.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 # -------------------------------------------------------------------------- the folder
@@ -331,7 +345,7 @@ def run(args: argparse.Namespace) -> None:
     sets = None
     if args.own:
         sets = own(args.own)
-        options["own"] = hashlib.sha256(args.own.read_bytes()).hexdigest()
+        options["own"] = own_sha256(args.own, sets)
     if is_current(args.out, options):
         say(f"{args.out} is complete and unchanged, nothing to do")
         return

@@ -24,6 +24,7 @@ from fairseq_pdd.assess import (
     negative_log_likelihood,
 )
 from fairseq_pdd.assess.table import Column
+from fairseq_pdd.errors import show_usage_errors_in_one_line
 from fairseq_pdd.records import read_records
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
@@ -109,4 +110,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    show_usage_errors_in_one_line()
     main()

@@ -5,7 +5,16 @@ libraries that are slow to load (scikit-learn, SciPy, sacreBLEU) inside their fu
 """
 
 from .calibration import Reliability, reliability_diagram
-from .layout import System, choose_systems, find_systems, set_name, sets_of
+from .layout import (
+    System,
+    choose_systems,
+    find_systems,
+    label_of,
+    set_files,
+    set_name,
+    sets_of,
+    split_label,
+)
 from .ood import Detection, Estimate, detect, detect_all, roc_auc
 from .quality import (
     Metric,
@@ -16,7 +25,7 @@ from .quality import (
 )
 from .rejection import Rejection, rejection
 from .render import latex, markdown
-from .scores import Combination, check_measures, combine
+from .scores import Combination, check_measures, check_temperature, combine
 from .summary import SPEECH, TRANSLATION, RunSummary, Style, summarise_run
 from .table import Table, build_table, make_table
 from .token_errors import Pieces, WordErrors, WordScores, word_errors, word_scores
@@ -40,12 +49,14 @@ __all__ = [
     "WordScores",
     "build_table",
     "check_measures",
+    "check_temperature",
     "choose_systems",
     "combine",
     "corpus_quality",
     "detect",
     "detect_all",
     "find_systems",
+    "label_of",
     "latex",
     "make_table",
     "markdown",
@@ -54,8 +65,10 @@ __all__ = [
     "reliability_diagram",
     "roc_auc",
     "sentence_errors",
+    "set_files",
     "set_name",
     "sets_of",
+    "split_label",
     "summarise_run",
     "word_errors",
     "word_scores",

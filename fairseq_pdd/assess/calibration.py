@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UsageError
+
+# products of probabilities near 1 may have a rounding error
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -32,7 +37,13 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, bins: int =
         confidence: ``[N]``, probability that the model gives to its prediction.
         correct: ``[N]``, true where the prediction is right.
         bins: number of bins.
+
+    Raises:
+        UsageError: a confidence is no probability.
     """
+    odd = confidence[~((confidence >= 0) & (confidence <= 1 + _ROUNDING))]
+    if len(odd):
+        raise UsageError(f"the confidence {odd[0]:g} is no probability: scores must be -ln P >= 0")
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.digitize(confidence, edges[1:-1])
     counts = np.bincount(index, minlength=bins)

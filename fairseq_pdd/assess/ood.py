@@ -1,7 +1,7 @@
 """Detection of out-of-domain input by a measure of uncertainty."""
 
 import logging
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, Iterable, NamedTuple, Optional
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def detect(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Detection:
+) -> Optional[Detection]:
     """Assess a measure.
 
     Confidence intervals are those of the percentile bootstrap, which draws the sentences of
@@ -61,13 +61,19 @@ def detect(
         resamples: number of resamples; 0 gives intervals of no width.
         confidence: level of the intervals.
         seed: seed of the resamples.
+
+    Returns:
+        ``None`` where detection is not defined, see :func:`why_undefined`.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+    if why_undefined(in_domain, out_of_domain):
+        return None
     labels = np.repeat([0, 1], [len(in_domain), len(out_of_domain)])
     # only the order of values matters, and ranks are finite
     _, ranks = np.unique(np.concatenate([in_domain, out_of_domain]), return_inverse=True)
-    fpr, tpr, _ = roc_curve(labels, ranks)
+    # every threshold counts: scikit-learn drops those on a straight line of the curve
+    fpr, tpr, _ = roc_curve(labels, ranks, drop_intermediate=False)
     values = (
         float(roc_auc_score(labels, ranks)),
         float(average_precision_score(labels, ranks)),
@@ -81,28 +87,58 @@ def detect(
     return Detection(*(Estimate(v, float(a), float(b)) for v, a, b in zip(values, low, high)))
 
 
+def why_undefined(in_domain: np.ndarray, out_of_domain: np.ndarray) -> str:
+    """Return the reason for which detection by a measure is not defined; empty if it is."""
+    if min(len(in_domain), len(out_of_domain)) < 2:
+        return "is of a set with one sentence"
+    if len(np.unique(np.concatenate([in_domain, out_of_domain]))) == 1:
+        return "has the same value for every sentence"
+    return ""
+
+
 def detect_all(
     in_domain: Dict[str, np.ndarray],
     out_of_domain: Dict[str, np.ndarray],
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Dict[str, Detection]:
-    """Assess each measure with :func:`detect`; log a measure that never varies.
+) -> Dict[str, Optional[Detection]]:
+    """Assess each measure with :func:`detect`; log a measure whose detection is not defined.
 
     Raises:
         UsageError: the two do not have the same measures.
     """
-    if in_domain.keys() != out_of_domain.keys():
-        odd = ", ".join(sorted(in_domain.keys() ^ out_of_domain.keys()))
-        raise UsageError(f"only one of the two files has {odd}: are they of one system?")
+    check_same_measures(in_domain, out_of_domain)
     for name, values in in_domain.items():
-        if len(np.unique(np.concatenate([values, out_of_domain[name]]))) == 1:
-            logger.warning("%s has the same value for every sentence, so it detects nothing", name)
+        log_undefined(name, values, out_of_domain[name])
     return {
         name: detect(values, out_of_domain[name], resamples, confidence, seed)
         for name, values in in_domain.items()
     }
+
+
+def check_same_measures(in_domain: Iterable[str], out_of_domain: Iterable[str]) -> None:
+    """Refuse sets of different systems.
+
+    Args:
+        in_domain: measures of one set.
+        out_of_domain: measures of the other.
+
+    Raises:
+        UsageError: the two do not have the same measures.
+    """
+    odd = set(in_domain) ^ set(out_of_domain)
+    if odd:
+        raise UsageError(
+            f"only one of the two files has {', '.join(sorted(odd))}: are they of one system?"
+        )
+
+
+def log_undefined(name: str, in_domain: np.ndarray, out_of_domain: np.ndarray) -> None:
+    """Log a measure whose detection is not defined."""
+    reason = why_undefined(in_domain, out_of_domain)
+    if reason:
+        logger.warning("%s %s: ROC-AUC, AUPR and FPR@95 are not defined", name, reason)
 
 
 def roc_auc(in_domain: RecordSet, out_of_domain: RecordSet, measure: str) -> Optional[float]:
@@ -114,7 +150,8 @@ def roc_auc(in_domain: RecordSet, out_of_domain: RecordSet, measure: str) -> Opt
         measure: name of a column, such as ``total``, ``rmi`` or ``expr.rmi``.
 
     Returns:
-        A number in [0, 1], 0.5 for chance; ``None`` where the model has no such measure.
+        A number in [0, 1], 0.5 for chance; ``None`` where the model has no such measure, or where
+        detection is not defined.
 
     Raises:
         UsageError: the measure is unknown.
@@ -125,7 +162,8 @@ def roc_auc(in_domain: RecordSet, out_of_domain: RecordSet, measure: str) -> Opt
             return None
         check_measures([measure], [*records.measures, *records.absent])
         columns.append(records.measures[measure])
-    return detect(columns[0], columns[1], resamples=0).roc_auc.value
+    found = detect(columns[0], columns[1], resamples=0)
+    return None if found is None else found.roc_auc.value
 
 
 def _bootstrap(inside: np.ndarray, outside: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -3,16 +3,18 @@
 import io
 from itertools import cycle
 from pathlib import Path
-from typing import List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
 from ..records.files import replace_file, write_text
 from .calibration import Reliability
+from .ood import detect
 from .rejection import Rejection
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -41,15 +43,17 @@ def roc_curves(pairs: Mapping[str, Tuple[np.ndarray, np.ndarray]], title: str = 
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = _axes(figure, "false positives (in-domain)", "true positives (out-of-domain)", title)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    handles: Dict[str, Artist] = {}
     for (name, (inside, outside)), (colour, dashes) in zip(pairs.items(), _styles()):
         labels = np.repeat([0, 1], [len(inside), len(outside)])
         # ranks have the order of the values, and are finite
         _, ranks = np.unique(np.concatenate([inside, outside]), return_inverse=True)
-        area = 100 * roc_auc_score(labels, ranks)
+        found = detect(inside, outside, resamples=0)
+        area = "not defined" if found is None else f"{100 * found.roc_auc.value:.1f} %"
         rates = roc_curve(labels, ranks)[:2]
-        axes.plot(*rates, dashes, color=colour, label=f"{name} ({area:.1f} %)")
+        handles[f"{name} ({area})"] = axes.plot(*rates, dashes, color=colour)[0]
     axes.set_aspect("equal")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _legend(axes, handles, loc="lower right")
     return figure
 
 
@@ -67,14 +71,15 @@ def rejection_curves(
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = _axes(figure, "share of outputs rejected", ylabel, title)
     first = next(iter(curves.values()))
-    axes.plot(first.fractions, first.random, color=GREY, linewidth=0.8, label="random")
-    axes.plot(first.fractions, first.oracle, color="black", linewidth=0.8, label="oracle")
+    handles: Dict[str, Artist] = {}
+    for name, values, colour in (("random", first.random, GREY), ("oracle", first.oracle, "black")):
+        handles[name] = axes.plot(first.fractions, values, color=colour, linewidth=0.8)[0]
     for (name, curve), (colour, dashes) in zip(curves.items(), _styles()):
         prr = "" if curve.prr is None else f" (PRR {curve.prr:.2f})"
-        axes.plot(curve.fractions, curve.errors, dashes, color=colour, label=name + prr)
+        (handles[name + prr],) = axes.plot(curve.fractions, curve.errors, dashes, color=colour)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes, handles)
     return figure
 
 
@@ -98,28 +103,24 @@ def histograms(
     panels = figure.subplots(1, len(outside), squeeze=False)[0]
     for axes, (name, values) in zip(panels, outside.items()):
         histogram(axes, inside, values, name)
-        axes.set_title((titles or {}).get(name, ""), fontsize=10)
-        axes.set_xlabel(xlabel, fontsize=9)
+        axes.set_title((titles or {}).get(name, ""), fontsize=10, parse_math=False)
+        axes.set_xlabel(xlabel, fontsize=9, parse_math=False)
     return figure
 
 
 def histogram(axes: Axes, inside: np.ndarray, outside: np.ndarray, name: str) -> None:
     """Draw one panel of :func:`histograms`."""
     both = np.concatenate([inside, outside])
-    low, high = np.quantile(both[np.isfinite(both)], [0.002, 0.998])
+    finite = both[np.isfinite(both)]
+    low, high = np.quantile(finite, [0.002, 0.998]) if len(finite) else (0.0, 1.0)
+    handles: Dict[str, Artist] = {}
     for values, colour, label in ((inside, BLUE, "in-domain"), (outside, ORANGE, name)):
-        axes.hist(
-            values,
-            _BINS,
-            range=(low, high),
-            density=True,
-            alpha=0.65,
-            color=colour,
-            label=label,
-        )
+        shown = values[np.isfinite(values)]
+        axes.hist(shown, _BINS, range=(low, high), density=len(shown) > 0, alpha=0.65, color=colour)
+        handles[label if label not in handles else f"{label} (out-of-domain)"] = axes.patches[-1]
     axes.set_yticks([])
     axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes, handles)
 
 
 def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
@@ -134,25 +135,24 @@ def reliability(diagrams: Mapping[str, Reliability], title: str = "") -> Figure:
     figure = Figure(figsize=(4.4, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    handles: Dict[str, Artist] = {}
     for (name, bins), (colour, dashes) in zip(diagrams.items(), _styles()):
         used = bins.counts > 0
-        label = f"{name} (ECE {100 * bins.ece:.1f} %)"
-        upper.plot(
+        (handles[f"{name} (ECE {100 * bins.ece:.1f} %)"],) = upper.plot(
             bins.confidence[used],
             bins.accuracy[used],
             dashes,
             marker="o",
             markersize=4,
             color=colour,
-            label=label,
         )
         lower.stairs(bins.counts / bins.counts.sum(), bins.edges, color=colour, linestyle=dashes)
     for axes in (upper, lower):
         _plain(axes)
-    upper.set_title(title, fontsize=10)
+    upper.set_title(title, fontsize=10, parse_math=False)
     upper.set_ylabel("share that is right", fontsize=9)
     upper.set_ylim(0, 1)
-    upper.legend(frameon=False, fontsize=8)
+    _legend(upper, handles)
     lower.set_ylabel("share of all", fontsize=9)
     lower.set_xlabel("confidence", fontsize=9)
     lower.set_xlim(0, 1)
@@ -191,9 +191,18 @@ def _axes(figure: Figure, xlabel: str, ylabel: str, title: str) -> Axes:
     axes = figure.subplots()
     axes.set_xlabel(xlabel, fontsize=9)
     axes.set_ylabel(ylabel, fontsize=9)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     _plain(axes)
     return axes
+
+
+def _legend(axes: Axes, handles: Mapping[str, Artist], **options: Any) -> None:
+    """Draw a legend with labels as they are: ``$`` begins no formula, ``_`` hides none."""
+    numbers = [str(number) for number in range(len(handles))]
+    legend = axes.legend(list(handles.values()), numbers, frameon=False, fontsize=8, **options)
+    for text, label in zip(legend.get_texts(), handles):
+        text.set_parse_math(False)
+        text.set_text(label)
 
 
 def _plain(axes: Axes) -> None:

@@ -2,13 +2,13 @@
 
 import enum
 from importlib.metadata import version
-from typing import TYPE_CHECKING, List, NamedTuple, Tuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import numpy as np
 
 from ..errors import UsageError
 from ..records import RecordSet
-from .words import plain_text, word_error_rate, word_error_rates
+from .words import plain_texts, word_error_rate, word_error_rates
 
 if TYPE_CHECKING:
     from sacrebleu import BLEU, CHRF
@@ -52,7 +52,7 @@ def corpus_quality(records: RecordSet, metric: Metric) -> Quality:
     Raises:
         UsageError: a reference is missing.
     """
-    hypotheses, references = _texts(records)
+    hypotheses, references = plain_texts(records)
     if metric is Metric.wer:
         signature = f"words as they are written|jiwer:{version('jiwer')}"
         return Quality(100 * word_error_rate(hypotheses, references), signature)
@@ -77,7 +77,7 @@ def sentence_errors(records: RecordSet, metric: Metric) -> np.ndarray:
     Raises:
         UsageError: a reference is missing.
     """
-    hypotheses, references = _texts(records)
+    hypotheses, references = plain_texts(records)
     if metric is Metric.wer:
         return np.array(word_error_rates(hypotheses, references))
     scorer = _scorer(metric, effective_order=True)
@@ -90,14 +90,14 @@ def negative_log_likelihood(records: RecordSet) -> float:
     """Compute the mean of ``-ln P`` over all tokens, end-of-sequence included; nats per token.
 
     Raises:
-        UsageError: an output is impossible to the model (its ``log_prob`` is null).
+        UsageError: an output is impossible to the model (its ``log_prob`` is minus infinity).
     """
     log_probs = records.log_probs[""]
     impossible = np.flatnonzero(np.isneginf(log_probs))
     if len(impossible):
         raise UsageError(
-            f"{records.name}: id {records.ids[impossible[0]]} has log_prob null: the model gives "
-            "its tokens no probability, so the likelihood of the set is zero"
+            f"{records.name}: id {records.ids[impossible[0]]} has probability 0, so the likelihood "
+            "of the set is zero and its NLL infinite: remove such sentences from the data"
         )
     return -sum(log_probs.tolist()) / int(records.lengths.sum())
 
@@ -106,15 +106,3 @@ def _scorer(metric: Metric, effective_order: bool = False) -> "Union[BLEU, CHRF]
     from sacrebleu import BLEU, CHRF
 
     return BLEU(effective_order=effective_order) if metric is Metric.bleu else CHRF()
-
-
-def _texts(records: RecordSet) -> Tuple[List[str], List[str]]:
-    references: List[str] = []
-    for sample_id, reference in zip(records.ids, records.references):
-        if reference is None:
-            raise UsageError(
-                f"{records.name}: id {sample_id} has no reference, so its quality is unknown: "
-                "translate a set that has a target side"
-            )
-        references.append(plain_text(reference))
-    return [plain_text(hypothesis) for hypothesis in records.hypotheses], references

@@ -17,7 +17,8 @@ class Rejection:
         random: ``[P]``, the expectation for a random order.
         prr: prediction rejection ratio, the part of the oracle's gain over random that the
             uncertainty has: 1 is the oracle, 0 random, negative is worse than random. ``None``
-            where all outputs have the same error, so that no order is better than another.
+            where all outputs have the same error, or the same uncertainty, so that there is no
+            order to assess.
     """
 
     fractions: np.ndarray
@@ -59,7 +60,7 @@ def rejection(errors: np.ndarray, uncertainty: np.ndarray, retained: bool = Fals
     by_uncertainty = curve(group_mean[np.sort(group)])
     oracle = curve(np.sort(errors)[::-1])
     prr = None
-    if np.ptp(errors) > 0:
+    if np.ptp(errors) > 0 and len(np.unique(uncertainty)) > 1:
         base = auc(fractions, random)
         prr = float((auc(fractions, by_uncertainty) - base) / (auc(fractions, oracle) - base))
     return Rejection(fractions, by_uncertainty, oracle, random, prr)

@@ -1,5 +1,6 @@
 """A table as Markdown and as LaTeX."""
 
+import re
 from itertools import groupby
 from typing import List
 
@@ -16,6 +17,11 @@ _SYMBOLS = {
 _LATEX = str.maketrans(
     {
         **{character: rf"\{character}" for character in "&%$#_{}"},
+        # "[" and "*" would be arguments of the end of the line above
+        **{character: f"{{{character}}}" for character in "[]*"},
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
@@ -30,8 +36,8 @@ def markdown(table: Table) -> str:
     """Render a table, and its notes as a list."""
     from tabulate import tabulate
 
-    header = ["", *(f"{column.group} {column.name}".strip() for column in table.columns)]
-    cells = [[text.replace("|", r"\|") for text in row] for row in table.cells()]
+    header = ["", *(_escape(f"{c.group} {c.name}".strip()) for c in table.columns)]
+    cells = [[_escape(text) for text in row] for row in table.cells()]
     text = tabulate(cells, headers=header, tablefmt="github", disable_numparse=True)
     return text + "\n\n" + "".join(f"- {note}\n" for note in table.notes)
 
@@ -64,6 +70,11 @@ def latex(table: Table) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Escape what Markdown would read as markup; ``_`` within a word is none."""
+    return re.sub(r"[\\|*`<$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def _group(column: Column) -> str:

@@ -32,12 +32,22 @@ def check_measures(names: Iterable[str], known: Iterable[str]) -> None:
             raise UsageError(f"no measure '{name}' in the records: they have {', '.join(known)}")
 
 
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that is no positive number.
+
+    Raises:
+        UsageError: names it.
+    """
+    if not 0 < temperature < np.inf:
+        raise UsageError(f"the temperature {temperature:g} is no positive number: 1 is usual")
+
+
 def combine(
     records: RecordSet, how: Combination = Combination.best, temperature: float = 1.0
 ) -> Dict[str, np.ndarray]:
     """Compute the measures of the S sentences of a file.
 
-    Values that are infinite, which count as the most uncertain, are logged.
+    Infinite values, which are beyond float32, are logged.
 
     Args:
         records: all hypotheses.
@@ -48,7 +58,16 @@ def combine(
 
     Returns:
         ``[S]`` for each measure, by ascending id.
+
+    Raises:
+        UsageError: the temperature is no positive number, or the model has no measure at all.
     """
+    check_temperature(temperature)
+    if not records.measures:
+        raise UsageError(
+            f"{records.name}: every measure is null, so the model has none: there is nothing to "
+            "assess"
+        )
     _log_infinite(records)
     _, starts, counts = np.unique(records.ids, return_index=True, return_counts=True)
     if how is Combination.best:
@@ -91,8 +110,8 @@ def _log_infinite(records: RecordSet) -> None:
         infinite = int(np.isinf(values).sum())
         if infinite:
             logger.warning(
-                "%s: %s is null in %d of %d hypotheses, which counts as the most uncertain: the "
-                "model has hardly any evidence there, and the value was too large for a number",
+                "%s: %s is beyond float32 in %d of %d hypotheses and counts as infinite: the model "
+                "has hardly any evidence there",
                 records.name,
                 name,
                 infinite,

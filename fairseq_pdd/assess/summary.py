@@ -6,10 +6,13 @@ from typing import Dict, Iterable, Tuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..records import RecordSet, read_records
 from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST
+from .ood import check_same_measures
 from .quality import Metric, corpus_quality, negative_log_likelihood
 from .scores import Combination, combine
+from .sentences import Sentences, sentences_of
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ class RunSummary:
         likelihoods: negative log-likelihood by set of scored references, nats per token.
         inside: ``[S]`` by measure, of the test set; n-best lists are combined.
         outside: the same by out-of-domain set.
-        sentences: ascending ids by set.
+        sentences: sentences by set.
 
     Raises:
-        UsageError: a reference is missing.
+        UsageError: a reference is missing, or the model has no measure.
     """
 
     def __init__(self, folder: Path, test: RecordSet, style: Style) -> None:
@@ -61,19 +64,33 @@ class RunSummary:
         self.likelihoods: Dict[str, float] = {}
         self.inside = combine(test, style.combination, style.temperature)
         self.outside: Dict[str, Dict[str, np.ndarray]] = {}
-        self.sentences = {TEST: np.unique(test.ids)}
+        self.sentences: Dict[str, Sentences] = {}
+        self._add_sentences(TEST, test)
 
     def add(self, name: str, records: RecordSet) -> None:
         """Add another set; one that is neither out-of-domain nor scored references is ignored.
 
         Raises:
-            UsageError: the likelihood of a set is zero.
+            UsageError: the likelihood of a set is zero, or it has other measures than the test set.
         """
         if name in (NLL, NLL_ENSEMBLE):
             self.likelihoods[name] = negative_log_likelihood(records.best())
         elif name.startswith(OOD_PREFIX):
-            self.outside[name] = combine(records, self._style.combination, self._style.temperature)
-            self.sentences[name] = np.unique(records.ids)
+            values = combine(records, self._style.combination, self._style.temperature)
+            try:
+                check_same_measures(self.inside, values)
+            except UsageError as error:
+                raise UsageError(f"{self._path(TEST)} and {self._path(name)}: {error}") from error
+            self.outside[name] = values
+        else:
+            return
+        self._add_sentences(name, records)
+
+    def _add_sentences(self, name: str, records: RecordSet) -> None:
+        self.sentences[name] = sentences_of(self._path(name), records)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
 
 
 def summarise_run(folder: Path, sets: Iterable[str], style: Style) -> RunSummary:

@@ -6,12 +6,12 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..errors import UsageError
 from ..records import EXPR_PREFIX, FIELDS
 from .layout import NLL, NLL_ENSEMBLE, TEST, System, set_name, sets_of
-from .ood import detect
+from .ood import detect, log_undefined
 from .quality import Metric
 from .scores import Combination, check_measures
+from .sentences import check_same_sentences
 from .summary import RunSummary, Style, summarise_run
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Table:
     Attributes:
         columns: columns in their order.
         rows: for each system a dictionary per run, by the columns' keys; ``None`` where the model
-            has no such measure.
+            has no such measure, or where the number is not defined.
         notes: explanations, one sentence each.
     """
 
@@ -68,8 +68,8 @@ def build_table(systems: Sequence[System], style: Style) -> Table:
     A measure that no system has is logged.
 
     Raises:
-        UsageError: a run lacks a set that another one has, or sentences of it; or a measure is
-            unknown.
+        UsageError: a run lacks a set that another one has, or has other sentences in it; or a
+            measure is unknown.
     """
     from tqdm import tqdm
 
@@ -101,11 +101,13 @@ def make_table(summaries: Mapping[str, Sequence[RunSummary]], style: Style) -> T
         style: settings, the same as those of the summaries.
 
     Raises:
-        UsageError: a run lacks sentences that another one has.
+        UsageError: a run lacks sentences that another one has, or has other references, sources
+            or utterances for them.
     """
     runs = [run for system in summaries.values() for run in system]
     for run in runs:
-        _check_sentences(run, runs[0])
+        for name, sentences in run.sentences.items():
+            check_same_sentences(runs[0].sentences[name], sentences)
     rows = {name: [_row(run, style) for run in system] for name, system in summaries.items()}
     for measure in style.measures if runs[0].outside else ():
         keys = [f"{name} {measure}" for name in runs[0].outside]
@@ -120,8 +122,11 @@ def _row(run: RunSummary, style: Style) -> Row:
     for name, outside in run.outside.items():
         for measure in style.measures:
             auc = None
-            if measure in run.inside and measure in outside:
-                auc = 100 * detect(run.inside[measure], outside[measure], 0).roc_auc.value
+            if measure in run.inside:
+                label = f"{run.folder}, {set_name(name)}: {measure}"
+                log_undefined(label, run.inside[measure], outside[measure])
+                found = detect(run.inside[measure], outside[measure], 0)
+                auc = None if found is None else 100 * found.roc_auc.value
             row[f"{name} {measure}"] = auc
     return row
 
@@ -140,22 +145,12 @@ def _quality_name(style: Style) -> str:
     return {Metric.bleu: "BLEU", Metric.chrf: "chrF", Metric.wer: "WER"}[style.metric]
 
 
-def _check_sentences(run: RunSummary, first: RunSummary) -> None:
-    for name, ids in run.sentences.items():
-        odd = np.setxor1d(ids, first.sentences[name])
-        if len(odd):
-            raise UsageError(
-                f"{run.folder}/{name}.jsonl and {first.folder}/{name}.jsonl do not have the same "
-                f"sentences: only one has id {odd[0]}, and {len(odd) - 1} more differ"
-            )
-
-
 def _notes(
     summaries: Mapping[str, Sequence[RunSummary]], first: RunSummary, style: Style
 ) -> List[str]:
     notes = [
         f"{_quality_name(style)} in %: `{first.quality.signature}`, "
-        f"{len(first.sentences[TEST])} sentences."
+        f"{len(first.sentences[TEST].ids)} sentences."
     ]
     targets = {NLL: "references", NLL_ENSEMBLE: "the ensemble's output"}
     scored = " and on ".join(text for name, text in targets.items() if name in first.likelihoods)
@@ -168,12 +163,12 @@ def _notes(
             Combination.weighted: f"the n-best list (weights exp(ln P / {style.temperature:g}))",
         }[style.combination]
         sizes = ", ".join(
-            f"{set_name(name)} {len(first.sentences[name])}" for name in first.outside
+            f"{set_name(name)} {len(first.sentences[name].ids)}" for name in first.outside
         )
         notes.append(
             f"Other columns: ROC-AUC in % of the test set against out-of-domain sentences "
             f"({sizes}), by the mean of a measure over the tokens of {unit}; {MISSING}: the model "
-            "has no such measure."
+            "has no such measure, or one value for all sentences."
         )
     several = several_runs({name: len(system) for name, system in summaries.items()})
     return [*notes, several] if several else notes

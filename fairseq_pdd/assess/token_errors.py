@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..records import EXPR_PREFIX, RecordSet
-from .words import correct_words, pieces_of_words
+from ..records.subwords import mark_of
+from .words import correct_words, pieces_of_words, plain_texts
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class WordScores:
         measures: ``[W]`` for each measure that the model has, nats per word.
         absent: names of measures in the records that the model does not have.
         skipped: number of outputs without words here, as their tokens do not spell their text.
+        name: path of the file, for messages.
     """
 
     sentences: np.ndarray
@@ -43,6 +45,7 @@ class WordScores:
     measures: Dict[str, np.ndarray]
     absent: List[str]
     skipped: int
+    name: str = "words"
 
 
 class WordErrors(NamedTuple):
@@ -58,10 +61,12 @@ class WordErrors(NamedTuple):
         nce_calibrated: the same, with p from a logistic regression on the measure (in normal
             scores of its ranks, so that its scale does not matter), fitted to the other four
             fifths of the outputs. ``None`` where there are too few wrong or right words.
+
+    All are ``None`` where the measure has one value for all words.
     """
 
-    aupr: float
-    roc_auc: float
+    aupr: Optional[float]
+    roc_auc: Optional[float]
     nce: Optional[float]
     nce_calibrated: Optional[float]
 
@@ -79,17 +84,14 @@ def word_scores(records: RecordSet, pieces: Pieces = Pieces.sum) -> WordScores:
     Raises:
         UsageError: a reference is missing, or no output is spelt by its tokens.
     """
+    hypotheses, references = plain_texts(records)
+    mark = mark_of(records.tokens.vocabulary)
     spelt: List[int] = []
     counts: List[int] = []
     starts: List[int] = []
     positions: List[int] = []
-    for index, reference in enumerate(records.references):
-        if reference is None:
-            raise UsageError(
-                f"{records.name}: id {records.ids[index]} has no reference, so its errors are "
-                "unknown: translate a set that has a target side"
-            )
-        words = pieces_of_words(records.tokens.symbols(index), records.hypotheses[index])
+    for index, hypothesis in enumerate(hypotheses):
+        words = pieces_of_words(records.tokens.symbols(index), hypothesis, mark)
         if words is None:
             continue
         offset = int(records.tokens.offsets[index])
@@ -112,8 +114,7 @@ def word_scores(records: RecordSet, pieces: Pieces = Pieces.sum) -> WordScores:
             len(records),
         )
     labels = correct_words(
-        [records.hypotheses[index] for index in spelt],
-        [records.references[index] or "" for index in spelt],
+        [hypotheses[index] for index in spelt], [references[index] for index in spelt]
     )
     reduce = np.add.reduceat if pieces is Pieces.sum else np.maximum.reduceat
     return WordScores(
@@ -125,11 +126,15 @@ def word_scores(records: RecordSet, pieces: Pieces = Pieces.sum) -> WordScores:
         },
         absent=records.tokens.absent,
         skipped=skipped,
+        name=records.name,
     )
 
 
 def word_errors(words: WordScores) -> Dict[str, WordErrors]:
     """Assess each measure.
+
+    What is not defined is ``None`` and logged: a measure with one value for all words, and any
+    measure of the words of a single output.
 
     Raises:
         UsageError: all words are right, or all are wrong.
@@ -139,10 +144,22 @@ def word_errors(words: WordScores) -> Dict[str, WordErrors]:
 
     if len(np.unique(words.correct)) == 1:
         label = "right" if words.correct[0] else "wrong"
-        raise UsageError(f"every word is {label}: detection needs words of both kinds")
+        raise UsageError(
+            f"{words.name}: every word is {label}, so the detection of wrong words is not defined: "
+            "it needs words of both kinds"
+        )
+    if len(np.unique(words.sentences)) == 1:
+        logger.warning("%s: the words of one output: no detection is defined", words.name)
+        return dict.fromkeys(words.measures, WordErrors(None, None, None, None))
     wrong = ~words.correct
     result = {}
     for name, values in words.measures.items():
+        if len(np.unique(values)) == 1:
+            logger.warning(
+                "%s: %s has the same value for every word, so it detects nothing", words.name, name
+            )
+            result[name] = WordErrors(None, None, None, None)
+            continue
         ranks = rankdata(values)  # finite
         probable = np.exp(-values) if name in (SCORE, EXPR_PREFIX + SCORE) else None
         result[name] = WordErrors(

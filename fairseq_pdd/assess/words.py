@@ -1,55 +1,71 @@
 """Words of a text, their sub-word pieces, and the errors among them."""
 
-import re
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+
+from ..errors import UsageError
+from ..records import RecordSet
+from ..records.subwords import SPECIAL, join_words, without_mark
 
 if TYPE_CHECKING:
     import jiwer
 
-_SPACE = "▁"  # SentencePiece's mark of the space before a word
-_CONTINUES = "@@"  # subword-nmt's mark of a piece that another one follows
-_SPECIAL = {"<s>", "</s>", "<pad>"}
+
+def plain_texts(records: RecordSet) -> Tuple[List[str], List[str]]:
+    """Return the hypotheses and references of a set as text.
+
+    Texts are compared as they are written, except in a file whose hypotheses are raw symbols
+    (:attr:`RecordSet.mark`): there the sub-words are joined.
+
+    Raises:
+        UsageError: a reference is missing.
+    """
+    references: List[str] = []
+    for sample_id, reference in zip(records.ids, records.references):
+        if reference is None:
+            raise UsageError(
+                f"{records.name}: id {sample_id} has no reference, so its quality and errors are "
+                "unknown: translate a set that has a target side"
+            )
+        references.append(join_words(reference, records.mark))
+    return [join_words(text, records.mark) for text in records.hypotheses], references
 
 
-def plain_text(text: str) -> str:
-    """Join the pieces of a text that fairseq-generate wrote without ``--post-process``."""
-    if _SPACE in text:
-        return text.replace(" ", "").replace(_SPACE, " ").strip()
-    return re.sub(f"{_CONTINUES}( |$)", "", text)
-
-
-def pieces_of_words(tokens: Sequence[str], hypothesis: str) -> Optional[List[List[int]]]:
+def pieces_of_words(tokens: Sequence[str], text: str, mark: str = "") -> Optional[List[List[int]]]:
     """Find the tokens that spell each word of an output.
 
     Words are separated by blanks in the output's text, however it was tokenised; special symbols
-    belong to none. SentencePiece's and subword-nmt's marks are supported.
+    belong to none.
 
     Args:
         tokens: symbols of the output.
-        hypothesis: text of the output.
+        text: text of the output, in words.
+        mark: mark of the sub-words among the tokens, SentencePiece's or subword-nmt's.
 
     Returns:
         Positions in ``tokens`` for each word; ``None`` where the tokens do not spell the text.
     """
-    words = plain_text(hypothesis).split()
-    text = "".join(words)
+    found = _spell([without_mark(token, mark) for token in tokens], tokens, text)
+    # a text may hold the mark itself
+    return _spell(tokens, tokens, text) if found is None and mark else found
+
+
+def _spell(surfaces: Sequence[str], tokens: Sequence[str], text: str) -> Optional[List[List[int]]]:
+    words = text.split()
+    letters = "".join(words)
     word_at = [number for number, word in enumerate(words) for _ in word]
     pieces: List[List[int]] = [[] for _ in words]
     position = 0
-    for index, token in enumerate(tokens):
-        if token in _SPECIAL:
+    for index, (token, surface) in enumerate(zip(tokens, surfaces)):
+        if token in SPECIAL:
             continue
-        surface = token.replace(_SPACE, "")
-        if surface.endswith(_CONTINUES):
-            surface = surface[: -len(_CONTINUES)]
         stop = position + len(surface)
-        if text[position:stop] != surface:
+        if letters[position:stop] != surface:
             return None
         # a lone mark of a space is part of the word that it begins
         for number in sorted(set(word_at[position : max(stop, position + 1)])):
             pieces[number].append(index)
         position = stop
-    return pieces if position == len(text) else None
+    return pieces if position == len(letters) else None
 
 
 def correct_words(hypotheses: Sequence[str], references: Sequence[str]) -> List[List[bool]]:
@@ -101,4 +117,4 @@ def _align(hypotheses: Sequence[str], references: Sequence[str]) -> "jiwer.WordO
 
 
 def _normal(texts: Sequence[str]) -> List[str]:
-    return [" ".join(plain_text(text).split()) for text in texts]
+    return [" ".join(text.split()) for text in texts]

@@ -4,15 +4,33 @@ Modules of commands import libraries that are slow to load inside their function
 ``--help`` is fast.
 """
 
-import typer
+from typing import Any
 
+import typer
+from typer.core import TyperGroup
+
+from ..errors import UsageError, last_line
 from ..version import __version__
 from .assess import app as assess
+from .plain_checkpoint import plain_checkpoint
 from .report import report
 from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
 
+
+class Commands(TyperGroup):
+    """The subcommands; a usage error ends them with its line and status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise SystemExit(last_line(error)) from error
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Ensemble distribution distillation: jobs around fairseq-train and fairseq-generate.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,5 +58,6 @@ app.command(
     "transfer-set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )(transfer_set)
 app.command("teacher-cache")(teacher_cache)
+app.command("plain-checkpoint")(plain_checkpoint)
 app.add_typer(assess, name="assess")
 app.command()(report)

@@ -6,9 +6,9 @@ from typing import List, Optional
 
 import typer
 
-from ..assess import Metric, System, choose_systems, find_systems
+from ..assess import Metric, System, choose_systems, find_systems, label_of, set_files
 from ..errors import UsageError
-from .assess._shared import write
+from .assess._shared import check_outputs, files_of, write
 from .assess.table import STYLES, Kind
 
 
@@ -45,9 +45,11 @@ def report(
     """
     from ..report.assemble import build_report
 
+    systems = _systems(records, system)
+    check_outputs(out, inputs=files_of(systems))
     style = STYLES[kind]
     page = build_report(
-        _systems(records, system),
+        systems,
         replace(style, metric=metric or style.metric),
         title,
         nbest,
@@ -63,8 +65,8 @@ def _systems(folders: List[Path], choices: Optional[List[str]]) -> List[System]:
         return choose_systems(folders[0], choices)
     systems: List[System] = []
     for folder in folders:
-        if any(folder.glob("*.jsonl")):
-            systems.append(System(folder.resolve().name, (folder,)))
+        if set_files(folder):
+            systems.append(System(label_of(folder.resolve().name), (folder,)))
         else:
             systems += find_systems(folder)
     names = [found.name for found in systems]

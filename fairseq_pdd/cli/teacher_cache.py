@@ -29,7 +29,9 @@ def teacher_cache(
     path: str = typer.Option(..., help="Checkpoints of the ensemble, joined with ':'."),
     destdir: Path = typer.Option(..., help="Folder for the cache."),
     subset: str = typer.Option(
-        "train,valid", help="Subsets, joined with ','; training also needs that of validation."
+        "train,valid",
+        help="Subsets, joined with ','; training also needs those of validation, and train1, "
+        "train2 and so on if DATA has them.",
     ),
     topk: int = typer.Option(
         64, min=1, help="Number of classes whose probability is stored for each token."
@@ -53,7 +55,9 @@ def teacher_cache(
     bytes for K' = --topk: 272 by default, 2·K' more with --dtype float32, and 2·K' more for a
     dictionary of more than 65,536 types. Training spreads the mass of the classes that are not
     stored evenly over them. The command completes an interrupted run when it is called again.
-    Every file has a checksum, which training verifies.
+    Every file has a checksum, which training verifies. Checkpoints and data are compared by
+    content: audio and features are read once here, and once at the start of training.
+    Sentences that are too long for a member are counted and skipped.
     """
     # imported here, since fairseq takes seconds that --help does not need
     from tqdm.contrib.logging import logging_redirect_tqdm

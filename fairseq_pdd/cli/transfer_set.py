@@ -26,15 +26,19 @@ def transfer_set(
     destdir: Path = typer.Option(..., help="Folder for the new set; must not exist yet."),
     targets: Targets = typer.Option(
         Targets.ensemble,
-        help="ensemble: the ensemble's translations (the paper's recipe); reference: the original "
-        "targets; both: every source with each of the two.",
+        help="ensemble: the ensemble's translations (the paper's recipe; the data needs no "
+        "targets); reference: the original targets; both: every source with each of the two.",
     ),
-    subset: str = typer.Option("train", help="Subset to translate; the new set calls it 'train'."),
+    subset: str = typer.Option(
+        "train",
+        help="Subset to translate; to train belong train1, train2 and so on, which fairseq-train "
+        "joins. The new set calls it 'train'.",
+    ),
     source_lang: Optional[str] = typer.Option(
-        None, "--source-lang", "-s", help="Source language; inferred from DATA if not given."
+        None, "--source-lang", "-s", help="Source language (default: that of the first member)."
     ),
     target_lang: Optional[str] = typer.Option(
-        None, "--target-lang", "-t", help="Target language; inferred from DATA if not given."
+        None, "--target-lang", "-t", help="Target language (default: that of the first member)."
     ),
     config_yaml: str = typer.Option("config.yaml", help="Speech: data configuration in DATA."),
     beam: int = typer.Option(5, min=1, help="Beam size."),
@@ -47,8 +51,9 @@ def transfer_set(
 
     DESTDIR then holds the dictionaries, the new training subset and DATA's other subsets: give it
     to fairseq-train as it is. Audio and features stay where they are. Options after ' -- ' are
-    passed to fairseq-generate (--fp16, --lenpen 0.6, --cpu …). The command completes an
-    interrupted run when it is called again.
+    passed to fairseq-generate (--fp16, --lenpen 0.6, --cpu …); those that the command sets itself
+    are refused. The command completes an interrupted run when it is called again, and refuses to
+    mix it with another: it reads checkpoints and data, audio too, and compares checksums.
     """
     # imported here, since fairseq takes seconds that --help does not need
     from ..transfer.set_builder import build_transfer_set

@@ -15,7 +15,7 @@ from omegaconf import II
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ..core import dirichlet_measures
+from ..core import UncertaintyMeasures, dirichlet_measures
 from ..errors import UsageError
 from ..models import PriorNetwork
 from ..teacher import TeacherStatistics
@@ -67,8 +67,23 @@ class DistillationCriterion(FairseqCriterion):
             raise UsageError(f"--offset must be positive, not {offset} (the paper uses 1)")
         self.sentence_avg = sentence_avg
         self.offset = offset
-        # The task changes this in training: measures cost a pass over the vocabulary.
+        # The task changes these in training.
+        # measures cost a pass over the vocabulary
         self.log_measures = True
+        # fairseq's loss scaler skips updates that overflow
+        self.skips_overflow = False
+        self.skipped: Optional[UsageError] = None
+
+    def metric_names(self) -> List[str]:
+        """Return the names of the values that are logged in validation."""
+        measures = [*UncertaintyMeasures._fields, "log_precision"]
+        student = ["total"] if self.offset is None else measures
+        return [
+            *("loss", "nll_loss", "ppl"),
+            *(f"teacher_{name}" for name in measures),
+            *(f"student_{name}" for name in student),
+            *(f"spearman_{name}" for name in student),
+        ]
 
     def distillation_loss(self, logits: Tensor, teacher: TeacherStatistics) -> Tensor:
         """Compute the loss of each target token in nats, ``[N]``, from logits ``[N, K]``."""
@@ -82,6 +97,10 @@ class DistillationCriterion(FairseqCriterion):
         Returns:
             The loss in nats, summed over target tokens (``[N]`` if not ``reduce``); the sample
             size; sums for the log.
+
+        Raises:
+            UsageError: the teacher's predictions are not finite, or the loss is not and no loss
+                scaler skips such a batch.
         """
         net_output = model(**sample["net_input"])
         target = sample["target"]
@@ -91,7 +110,12 @@ class DistillationCriterion(FairseqCriterion):
         losses = self.distillation_loss(logits, teacher)
         loss = losses.sum()
         if not math.isfinite(loss.item()):
-            raise _non_finite_loss(sample, logits, teacher)
+            _require_finite_teacher(sample, teacher)
+            self.skipped = _non_finite_loss(sample, logits)
+            if not self.skips_overflow:
+                raise self.skipped
+            # no gradient is finite, so that the scaler finds the overflow
+            losses, loss = losses * math.nan, loss * math.nan
 
         sample_size = target.size(0) if self.sentence_avg else sample["ntokens"]
         log: Dict[str, Any] = {
@@ -175,22 +199,27 @@ def _correlation_sums(teacher: Dict[str, Tensor], student: Dict[str, Tensor]) ->
     return sums
 
 
-def _non_finite_loss(
-    sample: Dict[str, Any], logits: Tensor, teacher: TeacherStatistics
-) -> UsageError:
-    ids = sample["id"].tolist()
-    where = f"in the batch with sentences {ids[:5]}{'…' if len(ids) > 5 else ''}"
+def _require_finite_teacher(sample: Dict[str, Any], teacher: TeacherStatistics) -> None:
     if not all(torch.isfinite(value).all() for value in teacher.measures()):
-        return UsageError(
-            f"the teacher's predictions are not finite {where}: a member is damaged, or its "
-            "type is too narrow (--teacher-dtype float32 or bfloat16)"
+        raise UsageError(
+            f"the teacher's predictions are not finite {_where(sample)}: a member is damaged, or "
+            "its type is too narrow (--teacher-dtype float32 or bfloat16)"
         )
+
+
+def _non_finite_loss(sample: Dict[str, Any], logits: Tensor) -> UsageError:
     if not torch.isfinite(logits).all():
         return UsageError(
-            f"the student's logits are not finite {where}: training diverged; restart from the "
-            "last checkpoint with a smaller --lr, or longer --warmup-updates, or --clip-norm"
+            f"the student's logits are not finite {_where(sample)}: training diverged; restart "
+            "from the last checkpoint with a smaller --lr, or longer --warmup-updates, or "
+            "--clip-norm"
         )
     return UsageError(
-        f"the loss is not finite {where} although student and teacher are: the student's logits "
-        f"reach {logits.abs().max().item():.3g}; use a smaller --lr or criterion pd_send2"
+        f"the loss is not finite {_where(sample)} although student and teacher are: the student's "
+        f"logits reach {logits.abs().max().item():.3g}; use a smaller --lr or criterion pd_send2"
     )
+
+
+def _where(sample: Dict[str, Any]) -> str:
+    ids = sample["id"].tolist()
+    return f"in the batch with sentences {ids[:5]}{'…' if len(ids) > 5 else ''}"

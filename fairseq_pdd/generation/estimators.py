@@ -102,7 +102,7 @@ class EnsembleEstimator:
         rows = [[*prex, *_joint(log_mean, mean_log)]]
         if expr:
             assert prefix_log_probs is not None
-            log_weights = prefix_log_probs.log_softmax(0)
+            log_weights = _log_weights(prefix_log_probs)
             log_mean = (log_weights + token_log_probs).logsumexp(0)
             rows.append([*expr[0], *_joint(log_mean, mean_log)])
         return torch.stack([torch.stack([value.float() for value in row]) for row in rows])
@@ -126,5 +126,21 @@ def prefix_log_probs(token_log_probs: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.cat([F.pad(each.cumsum(1)[:, :-1], (1, 0)) for each in outputs], dim=1)
 
 
+def _log_weights(prefix_log_probs: Tensor) -> Tensor:
+    """Return the members' log-weights before each token, ``[M, N]``.
+
+    After tokens that are impossible to every member, the weights are equal, as in
+    :func:`~fairseq_pdd.core.sequence_ensemble_measures`.
+    """
+    impossible = prefix_log_probs.isneginf().all(0)
+    return prefix_log_probs.masked_fill(impossible, 0.0).log_softmax(0)
+
+
 def _joint(log_mean: Tensor, mean_log: Tensor) -> Tuple[Tensor, Tensor]:
-    return -log_mean, log_mean - mean_log
+    """Return score and joint estimate of RMI, ``[N]``.
+
+    A token that is impossible to every member has an infinite score and an RMI of 0: the members
+    agree on it.
+    """
+    rmi = (log_mean - mean_log).masked_fill(log_mean.isneginf() & mean_log.isneginf(), 0.0)
+    return -log_mean, rmi

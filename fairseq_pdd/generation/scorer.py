@@ -1,10 +1,12 @@
 """Scores of outputs: token- and sequence-level measures."""
 
+import math
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import torch
 from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
+from fairseq.models.nat import FairseqNATModel
 from torch import Tensor
 
 from ..errors import UsageError
@@ -36,7 +38,7 @@ def make_scorer(
         shifted: read a Prior Network as Dir(e + δ) instead of Dir(e).
 
     Raises:
-        UsageError: a model is no encoder-decoder.
+        UsageError: a model is no encoder-decoder that predicts token by token.
     """
     network = PriorNetwork.from_checkpoint_model(models[0], shifted) if len(models) == 1 else None
     if network is not None:
@@ -53,7 +55,7 @@ class HypothesisScorer:
         eos: end-of-sequence symbol of the target, which also starts the decoder's input.
 
     Raises:
-        UsageError: a model is no encoder-decoder.
+        UsageError: a model is no encoder-decoder that predicts token by token.
     """
 
     def __init__(self, estimator: Estimator, pad: int, eos: int) -> None:
@@ -61,6 +63,11 @@ class HypothesisScorer:
             if not isinstance(model, FairseqEncoderDecoderModel):
                 raise UsageError(
                     f"{type(model).__name__} is no encoder-decoder: its outputs cannot be scored"
+                )
+            if isinstance(model, FairseqNATModel):
+                raise UsageError(
+                    f"{type(model).__name__} is not autoregressive: its outputs have no "
+                    "probability of each token given the tokens before, and cannot be scored"
                 )
         self._estimator, self._pad, self._eos = estimator, pad, eos
 
@@ -74,7 +81,8 @@ class HypothesisScorer:
         """Score outputs of a batch. The global random generators are left as they are.
 
         Args:
-            sample: fairseq batch with ``net_input`` on the models' device.
+            sample: fairseq batch with ``net_input`` on the models' device; errors name sentences
+                by its ``id``.
             hypotheses: outputs of each of the B sources, token ids ``[L]`` that end with
                 end-of-sequence.
             encoder_outs: output of each model's encoder for the batch; computed if not given.
@@ -86,6 +94,12 @@ class HypothesisScorer:
             ``None`` where the model has no such measure. ``score`` is ``-ln P`` and ``rmi_score``
             the joint estimate of reverse mutual information. An ensemble has all values as a
             product of expectations (PrEx), and under ``"expr"`` as an expectation of products.
+
+            A token that is impossible to the models has ``score`` ``inf`` and ``rmi_score`` 0, or
+            ``inf`` if it is impossible to some members only.
+
+        Raises:
+            UsageError: a value is not a number, as after an overflow in half precision.
         """
         outputs = [(b, tokens) for b, row in enumerate(hypotheses) for tokens in row]
         scores: Dict[int, Dict[str, Any]] = {}
@@ -103,7 +117,9 @@ class HypothesisScorer:
                     self._max_tokens(),
                 )
                 for batch in batches:
-                    scores.update(zip(batch.indices, self._score(batch)))
+                    for i, values in zip(batch.indices, self._score(batch)):
+                        _require_numbers(values, sample, outputs[i][0])
+                        scores[i] = values
         ordered = (scores[i] for i in range(len(outputs)))
         return [[next(ordered) for _ in row] for row in hypotheses]
 
@@ -149,3 +165,18 @@ class HypothesisScorer:
 def _encode(model: BaseFairseqModel, sample: Dict[str, Any]) -> Any:
     model.eval()
     return model.encoder.forward_torchscript(sample["net_input"])
+
+
+def _require_numbers(scores: Dict[str, Any], sample: Dict[str, Any], row: int) -> None:
+    """Refuse an output's scores that are not numbers; infinite ones are."""
+    for part in (scores, scores.get(EXPR, scores)):
+        # a mean is not a number if the value of a token is not
+        for name, mean in part["sequence"].items():
+            if mean is not None and math.isnan(mean):
+                ids = sample.get("id")
+                sentence = "" if ids is None else f" of sentence {int(ids[row])}"
+                raise UsageError(
+                    f"measure {name} of an output{sentence} is not a number: the models' outputs "
+                    "overflow; compute in float32 (no --fp16 or .half()), and if that does not "
+                    "help, train the model again"
+                )

@@ -1,11 +1,12 @@
 """fairseq's ensemble of a search, whose encoder outputs are kept for scoring."""
 
-from copy import copy
 from typing import Any, Dict, List, Optional
 
 from fairseq.models import BaseFairseqModel
 from fairseq.sequence_generator import EnsembleModel
 from torch import Tensor
+
+from .teacher_forcing import copy_containers
 
 
 class EncoderKeepingEnsemble(EnsembleModel):
@@ -23,5 +24,5 @@ class EncoderKeepingEnsemble(EnsembleModel):
         """Run the encoders."""
         encoder_outs = super().forward_encoder(net_input)
         # Copies, since the search of some models reorders the entries of these dictionaries.
-        self.encoder_outs = None if encoder_outs is None else [copy(out) for out in encoder_outs]
+        self.encoder_outs = copy_containers(encoder_outs)
         return encoder_outs

@@ -1,7 +1,6 @@
 """Teacher forcing: outputs of a batch are decoded in one step each, in groups of bounded size."""
 
 import inspect
-from copy import copy
 from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -61,6 +60,15 @@ def decode_teacher_forced(
         yield _decode(models, encoder_outs, outputs, group, pad, eos)
 
 
+def copy_containers(encoder_out: Any) -> Any:
+    """Copy the nested dictionaries and lists of an encoder's output, but not its tensors."""
+    if isinstance(encoder_out, dict):
+        return {name: copy_containers(value) for name, value in encoder_out.items()}
+    if isinstance(encoder_out, list):
+        return [copy_containers(value) for value in encoder_out]
+    return encoder_out
+
+
 def _decode(
     models: Sequence[BaseFairseqModel],
     encoder_outs: Sequence[Any],
@@ -89,10 +97,19 @@ def _run_decoder(
 ) -> Tuple[Any, ...]:
     """Return the decoder's output at the positions of the mask."""
     # a copy, since fconv reorders in place
-    encoder_out = model.encoder.reorder_encoder_out(copy(encoder_out), order)
+    encoder_out = model.encoder.reorder_encoder_out(copy_containers(encoder_out), order)
     decoder = model.decoder
     parameters = inspect.signature(decoder.forward).parameters
     options = {name: value for name, value in _FEATURES_ONLY.items() if name in parameters}
+    if not _projects_features_alone(decoder):
+        options = {}
     rows, *others = decoder(previous, encoder_out=encoder_out, **options)
     rows = rows[mask].unsqueeze(0)
     return (decoder.output_layer(rows) if "features_only" in options else rows, *others)
+
+
+def _projects_features_alone(decoder: Any) -> bool:
+    """Return False for an output layer that needs more than features, such as attention weights."""
+    first, *others = inspect.signature(decoder.output_layer).parameters.values()
+    kinds = (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD, first.KEYWORD_ONLY)
+    return all(each.default is not each.empty for each in others if each.kind in kinds)

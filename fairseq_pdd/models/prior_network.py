@@ -2,6 +2,7 @@
 
 from typing import Any, Optional, Sequence
 
+import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class PriorNetwork:
         shifted: read Dir(e + δ), the Dirichlet of the loss, instead of Dir(e).
 
     Raises:
-        UsageError: the model has no logits (adaptive softmax).
+        UsageError: the model has no logits.
     """
 
     def __init__(self, model: BaseFairseqModel, offset: float, shifted: bool = False) -> None:
@@ -71,10 +72,25 @@ def prior_network_offset(model: BaseFairseqModel) -> Optional[float]:
 
 
 def require_logits(model: BaseFairseqModel) -> None:
-    """Raise :class:`UsageError` for a model without logits."""
+    """Require that a model's output is logits, whose softmax is its prediction.
+
+    Raises:
+        UsageError: the model returns something else, such as probabilities.
+    """
     decoder = getattr(model, "decoder", None)
     if getattr(decoder, "adaptive_softmax", None) is not None:
         raise UsageError(
             "an adaptive softmax has no logits to read as a Dirichlet: train the student without "
             "--adaptive-softmax-cutoff"
+        )
+    logits = torch.tensor([[[-1.0, 0.0, 2.0]]])
+    try:
+        log_probs = model.get_normalized_probs((logits, None), log_probs=True)
+        has_logits = torch.allclose(log_probs, logits.log_softmax(-1), atol=1e-4)
+    except Exception:  # models raise anything for an output that is not of their form
+        has_logits = False
+    if not has_logits:
+        raise UsageError(
+            f"{type(model).__name__} does not return logits, which a student must have (a "
+            "pointer-generator returns probabilities): give another --arch"
         )

@@ -14,3 +14,9 @@ EXPR = "expr"
 
 EXPR_PREFIX = f"{EXPR}."
 """Beginning of the name of a column that comes from :data:`EXPR`, as in ``expr.total``."""
+
+LOG_PROB = "log_prob"
+"""Key of ``ln P(y|x)``."""
+
+LARGEST = (2 - 2**-23) * 2.0**127
+"""Largest finite number of float32, which is written in place of infinity."""

@@ -11,14 +11,17 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Un
 import numpy as np
 
 from ..errors import UsageError
-from .fields import EXPR, EXPR_PREFIX
+from .checks import check_names, check_presence, check_record, to_number, to_numbers
+from .fields import EXPR, EXPR_PREFIX, LARGEST, LOG_PROB
+from .subwords import join_symbols, mark_of
 from .writer import PARTIAL_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 Record = Dict[str, Any]
-_SCORES = ("log_prob", "sequence", "token")
-_REQUIRED = ("id", "rank", "hypothesis", "tokens", *_SCORES)
+# a column for each value of a record; None for measures that the model does not have
+_Columns = Dict[str, Optional[array]]
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class TokenColumns:
         vocabulary: the distinct symbols.
         ids: ``[T]``, index of each token in ``vocabulary``.
         measures: ``[T]`` each, in nats, of the measures that the model has; named as in
-            :class:`RecordSet`. A null, which is a value too large for a number, is infinite.
-        absent: names of the other measures in the records, which are null for every hypothesis.
+            :class:`RecordSet`. Values beyond float32 are infinite.
+        absent: names of the other measures in the records, which are null in all of them.
     """
 
     offsets: np.ndarray
@@ -72,10 +75,12 @@ class RecordSet:
         utterances: ``N`` names of sentences, ``None`` for data without names.
         lengths: ``[N]``, number of tokens, end-of-sequence included.
         log_probs: ``[N]``, ``ln P(y|x)``, under the key ``""`` and, for an ensemble, ``"expr."``;
-            minus infinity for a null, which is an output impossible to the model.
-        measures: ``[N]`` each, in nats per token, of the measures that the model has. A null,
-            which is a value too large for a number, is infinite.
-        absent: names of the other measures in the records, which are null for every hypothesis.
+            minus infinity for an output that is impossible to the model.
+        measures: ``[N]`` each, in nats per token, of the measures that the model has. Values
+            beyond float32 are infinite.
+        absent: names of the other measures in the records, which are null in all of them.
+        mark: mark of the sub-words in the texts, where all hypotheses are their tokens joined with
+            blanks; empty for text in words.
         tokens: columns of the tokens.
     """
 
@@ -90,6 +95,7 @@ class RecordSet:
     log_probs: Dict[str, np.ndarray]
     measures: Dict[str, np.ndarray]
     absent: List[str]
+    mark: str
     tokens: TokenColumns
 
     def __len__(self) -> int:
@@ -130,7 +136,7 @@ def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> R
 
     Raises:
         UsageError: the file is missing or empty, a line is no such record, an n-best list is not
-            whole, or the lines do not have the same measures.
+            whole, the lines do not have the same measures, or a measure is null in some of them.
     """
     try:
         with open(path, "rb") as stream:
@@ -170,7 +176,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-# the default would take NaN and Infinity, which fairseq-generate writes as null
+# the default would accept NaN and Infinity
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
@@ -178,9 +184,21 @@ def _parse_lines(path: Union[str, Path], lines: Iterable[bytes]) -> Iterator[Rec
     for number, line in enumerate(lines, 1):
         try:
             record = _decode(line.decode("utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number}, is no JSON object: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{path}, line {number}, is no JSON object: {_reason(line, error)}"
+            ) from error
         yield record
+
+
+def _reason(line: bytes, error: Exception) -> str:
+    if not line.strip():
+        return "it is blank; delete it"
+    if line.startswith(_BOM):
+        return "it begins with a byte order mark; save the file as UTF-8 without one"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, column {error.colno}"
+    return str(error)
 
 
 class _Builder:
@@ -195,15 +213,18 @@ class _Builder:
             key: [] for key in ("source", "reference", "hypothesis", "utterance")
         }
         self._interned: Dict[str, str] = {}  # n-best lists repeat their source and reference
-        self._sequence: Dict[str, array] = {}
+        # True as long as all hypotheses are their tokens joined with blanks
+        self._texts_are_symbols = True
+        self._symbols: Set[str] = set()
+        self._sequence: Optional[_Columns] = None
         self._offsets = array("q", [0])
         self._vocabulary: Dict[str, int] = {}
         self._token_ids = array("q")
-        self._token: Dict[str, array] = {}
+        self._token: Optional[_Columns] = None
 
     def add(self, record: Record, line: str) -> None:
         """Append one record; ``line`` names it in messages."""
-        _check_fields(record, line)
+        check_record(record, line)
         key = record["id"], record["rank"]
         if key in self._seen:
             raise UsageError(
@@ -216,28 +237,24 @@ class _Builder:
         for field, column in self._texts.items():
             text = record.get(field)
             column.append(text if text is None else self._interned.setdefault(text, text))
+        self._add_symbols(record["hypothesis"], record["tokens"])
         blocks = {"": record}
-        if record.get(EXPR):
+        if record.get(EXPR) is not None:
             blocks[EXPR_PREFIX] = record[EXPR]
-        self._add_sequence(record, blocks, line)
+        self._add_sequence(blocks, line)
         if record["rank"] < self._token_ranks:
-            self._add_tokens(record, blocks, line)
+            self._add_tokens(record["tokens"], blocks, line)
         self._offsets.append(len(self._token_ids))
 
     def build(self) -> RecordSet:
         """Return the columns, sorted."""
         _check_ids(self._name, self._seen)
-        sequence = {name: np.asarray(column) for name, column in self._sequence.items()}
+        assert self._sequence is not None  # there is a record
+        sequence = _to_arrays(self._sequence)
         log_probs = {
-            prefix: _replace_null(sequence.pop(f"{prefix}log_prob"), -np.inf)
+            prefix: sequence.pop(f"{prefix}{LOG_PROB}")
             for prefix in ("", EXPR_PREFIX)
-            if f"{prefix}log_prob" in sequence
-        }
-        absent = [name for name, column in sequence.items() if np.isnan(column).all()]
-        measures = {
-            name: _replace_null(column, np.inf)
-            for name, column in sequence.items()
-            if name not in absent
+            if f"{prefix}{LOG_PROB}" in sequence
         }
         texts = self._texts
         records = RecordSet(
@@ -250,93 +267,68 @@ class _Builder:
             utterances=texts["utterance"],
             lengths=np.array(self._lengths),
             log_probs=log_probs,
-            measures=measures,
-            absent=absent,
+            measures=sequence,
+            absent=_absent(self._sequence),
+            mark=mark_of(self._symbols) if self._texts_are_symbols else "",
             tokens=self._build_tokens(),
         )
         order = np.lexsort((records.ranks, records.ids))
         in_order = np.array_equal(order, np.arange(len(order)))
         return records if in_order else records.select(order)
 
-    def _add_sequence(self, record: Record, blocks: Dict[str, Record], line: str) -> None:
+    def _add_symbols(self, hypothesis: str, tokens: List[str]) -> None:
+        if self._texts_are_symbols and hypothesis == join_symbols(tokens):
+            self._symbols.update(tokens)
+        else:
+            self._texts_are_symbols = False
+
+    def _add_sequence(self, blocks: Dict[str, Record], line: str) -> None:
+        if self._sequence is None:
+            for block in blocks.values():
+                check_names(block["sequence"], line)
         values = {
             f"{prefix}{name}": value
             for prefix, block in blocks.items()
-            for name, value in {"log_prob": block["log_prob"], **block["sequence"]}.items()
+            for name, value in {LOG_PROB: block[LOG_PROB], **block["sequence"]}.items()
         }
-        if len(self._ids) == 1:
-            self._sequence = {name: array("d") for name in values}
-        elif values.keys() != self._sequence.keys():
-            raise UsageError(
-                f"{line}: id {record['id']} has other measures than the lines before it; are "
-                "there several systems in the file?"
-            )
-        try:
-            for name, value in values.items():
-                self._sequence[name].append(math.nan if value is None else value)
-        except TypeError as error:
-            raise UsageError(f"{line}: a sequence-level value is no number: {error}") from error
+        self._sequence = _columns_of(self._sequence, values, line)
+        for name, column in self._sequence.items():
+            check_presence(name, values[name], column is None, line)
+            if column is not None:
+                column.append(to_number(values[name], name, line))
 
-    def _add_tokens(self, record: Record, blocks: Dict[str, Record], line: str) -> None:
-        tokens, start = record["tokens"], len(self._token_ids)
+    def _add_tokens(self, tokens: List[str], blocks: Dict[str, Record], line: str) -> None:
         self._token_ids.extend(
             self._vocabulary.setdefault(token, len(self._vocabulary)) for token in tokens
         )
-        for prefix, block in blocks.items():
-            for name, values in block["token"].items():
-                column = self._token.setdefault(f"{prefix}{name}", array("d"))
-                if values is None:
-                    continue
-                if len(values) != len(tokens):
-                    raise UsageError(
-                        f"{line}: id {record['id']}, rank {record['rank']}, has {len(tokens)} "
-                        f"tokens but {len(values)} values of '{prefix}{name}': write the file again"
-                    )
-                _pad(column, start)
-                try:
-                    column.extend(_numbers(values))
-                except TypeError as error:
-                    raise UsageError(
-                        f"{line}: a value of '{prefix}{name}' is no number: {error}"
-                    ) from error
+        values = {
+            f"{prefix}{name}": value
+            for prefix, block in blocks.items()
+            for name, value in block["token"].items()
+        }
+        self._token = _columns_of(self._token, values, line)
+        for name, column in self._token.items():
+            check_presence(name, values[name], column is None, line)
+            if column is None:
+                continue
+            if not isinstance(values[name], list):
+                raise UsageError(f"{line}: the tokens' values of '{name}' must be a list")
+            if len(values[name]) != len(tokens):
+                raise UsageError(
+                    f"{line}: {len(tokens)} tokens but {len(values[name])} values of '{name}': "
+                    "write the file again"
+                )
+            column.extend(to_numbers(values[name], name, line))
 
     def _build_tokens(self) -> TokenColumns:
-        measures = {}
-        for name, column in self._token.items():
-            if len(column):
-                _pad(column, len(self._token_ids))
-                measures[name] = _replace_null(np.asarray(column), np.inf)
+        columns = self._token or {}
         return TokenColumns(
             offsets=np.array(self._offsets),
             vocabulary=list(self._vocabulary),
             ids=np.array(self._token_ids),
-            measures=measures,
-            absent=[name for name in self._token if name not in measures],
+            measures=_to_arrays(columns),
+            absent=_absent(columns),
         )
-
-
-def _check_fields(record: Any, line: str) -> None:
-    """Refuse an object that is no record.
-
-    Raises:
-        UsageError: names the line.
-    """
-    if not isinstance(record, dict):
-        raise UsageError(f"{line}, is no JSON object")
-    lacking = [name for name in _REQUIRED if name not in record]
-    expr = record.get(EXPR)
-    if expr:
-        lacking += [EXPR_PREFIX + name for name in _SCORES if name not in expr]
-    if lacking:
-        raise UsageError(
-            f"{line}, lacks {', '.join(lacking)}: is it a file of "
-            "fairseq-generate --uncertainty-path?"
-        )
-    if not isinstance(record["id"], int) or not isinstance(record["rank"], int):
-        raise UsageError(f"{line}: id and rank must be whole numbers")
-    for block in (record, expr) if expr else (record,):
-        if not isinstance(block["sequence"], dict) or not isinstance(block["token"], dict):
-            raise UsageError(f"{line}: sequence and token must be JSON objects")
 
 
 def _check_ids(name: str, seen: Set[Tuple[int, int]]) -> None:
@@ -366,18 +358,28 @@ def _check_ids(name: str, seen: Set[Tuple[int, int]]) -> None:
         )
 
 
-def _numbers(values: List[Optional[float]]) -> array:
-    """Convert values of tokens, with NaN for null."""
-    try:
-        return array("d", values)
-    except TypeError:
-        return array("d", [math.nan if value is None else value for value in values])
+def _columns_of(columns: Optional[_Columns], values: Dict[str, Any], line: str) -> _Columns:
+    """Return the columns for a record's values; the first record decides which there are."""
+    if columns is None:
+        return {name: None if value is None else array("d") for name, value in values.items()}
+    if values.keys() != columns.keys():
+        odd = ", ".join(f"'{name}'" for name in sorted(values.keys() ^ columns.keys()))
+        raise UsageError(
+            f"{line} has other measures than the lines before it ({odd}); are there several "
+            "systems in the file?"
+        )
+    return columns
 
 
-def _pad(column: array, size: int) -> None:
-    """Fill a column up to ``size`` with NaN, for records that do not have it."""
-    column.extend(array("d", [math.nan]) * (size - len(column)))
+def _to_arrays(columns: _Columns) -> Dict[str, np.ndarray]:
+    """Convert the columns of measures that the model has."""
+    arrays = {}
+    for name, column in columns.items():
+        if column is not None:
+            values = np.array(column)
+            arrays[name] = np.where(np.abs(values) < LARGEST, values, np.copysign(np.inf, values))
+    return arrays
 
 
-def _replace_null(column: np.ndarray, value: float) -> np.ndarray:
-    return np.where(np.isnan(column), value, column)
+def _absent(columns: _Columns) -> List[str]:
+    return [name for name, column in columns.items() if column is None]

@@ -1,15 +1,19 @@
 """Writers of the record format: one JSON object per hypothesis and line."""
 
 import os
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Type
+from typing import Any, Dict, Iterator, List, Optional, Type
 
 import numpy as np
 import orjson
 
-from .files import create
+from ..errors import UsageError
+from .fields import LARGEST
+from .files import cannot_write, create, is_special, open_locked
 
 PARTIAL_SUFFIX = ".partial"
+_NUMBERS = (float, np.floating, np.ndarray)
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -50,47 +54,127 @@ def make_record(
 def dumps(record: Dict[str, Any]) -> bytes:
     """Serialise a record to one line, with the digits that identify each number in float32.
 
-    JSON has no infinity, which becomes ``null``: EPKL exceeds float32 where a Dirichlet has
-    hardly any evidence.
+    JSON has no infinity: the largest number of float32, with its sign, is written for what exceeds
+    it. The reader reads that number as infinite.
+
+    Raises:
+        UsageError: a value is NaN; names sentence and measure.
     """
-    return orjson.dumps(_in_float32(record), option=_OPTIONS)
+    try:
+        return orjson.dumps(_in_float32(record), option=_OPTIONS)
+    except _NaNError as error:
+        raise UsageError(
+            f"sentence {record.get('id')}, hypothesis {record.get('rank')}: {error} is NaN: a "
+            "model's outputs are NaN; look for weights that are, and generate with another "
+            "checkpoint"
+        ) from error
+
+
+class _NaNError(ValueError):
+    """A number that no record can hold; the message is its name."""
 
 
 def _in_float32(record: Dict[str, Any]) -> Dict[str, Any]:
     return {
-        key: np.float32(value)
-        if isinstance(value, float)
-        else _in_float32(value)
+        key: _in_float32_block(value, key)
         if isinstance(value, dict)
+        else _bounded(value, key)
+        if isinstance(value, _NUMBERS)
         else value
         for key, value in record.items()
     }
 
 
-class JsonLinesWriter:
-    """Writer to a file that appears under its name only when it is complete.
+def _in_float32_block(block: Dict[str, Any], name: str) -> Dict[str, Any]:
+    """Convert a record's values of measures; ``None`` remains."""
+    return {
+        key: _in_float32_block(value, f"{name}.{key}")
+        if isinstance(value, dict)
+        else value
+        if value is None
+        else _bounded(value, f"{name}.{key}")
+        for key, value in block.items()
+    }
 
-    Until :meth:`close` the lines are in ``<path>.partial``, which remains if the run dies. An
-    older file of that name stays untouched until then.
+
+def _bounded(values: Any, name: str) -> Any:
+    """Convert a number or numbers to float32, and what exceeds it to the largest number."""
+    if isinstance(values, float) and -LARGEST <= values <= LARGEST:
+        return np.float32(values)
+    if isinstance(values, np.ndarray) and values.dtype == np.float32 and np.isfinite(values).all():
+        return values
+    bounded = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST).astype(np.float32)
+    if np.isnan(bounded).any():
+        raise _NaNError(name)
+    return bounded if bounded.ndim else bounded[()]
+
+
+class _FileWriter:
+    """Writer of lines to a locked file, or directly to a device or a pipe.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or another process writes it.
+    """
+
+    def __init__(self, path: str, suffix: str = "") -> None:
+        self.path = path
+        self._is_special = is_special(path)
+        # the end of symbolic links, which stay as they are
+        self._target = path if self._is_special else os.path.realpath(path)
+        if self._is_special:
+            self._stream = create(path, path)
+        else:
+            self._stream = open_locked(path, self._target + suffix)
+
+    def write(self, record: Dict[str, Any]) -> None:
+        """Append one record.
+
+        Raises:
+            UsageError: the file cannot be written, such as on a full disk.
+        """
+        line = dumps(record)
+        with self._errors_of_the_system():
+            self._stream.write(line)
+
+    @contextmanager
+    def _errors_of_the_system(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):  # writes what is in the buffer
+                self._stream.close()
+            raise cannot_write(self.path, error) from error
+
+
+class JsonLinesWriter(_FileWriter):
+    """Writer to a file that appears under its name only when it is complete.
+
+    Until :meth:`close` the lines are in ``<path>.partial``, which remains if the run dies, and
+    which the same run overwrites when it is started again. An older file of that name stays
+    untouched until then. A device or a pipe is written directly.
+
+    Raises:
+        UsageError: the file cannot be written, or another process writes it.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._stream = create(path, path + PARTIAL_SUFFIX)
-
-    def write(self, record: Dict[str, Any]) -> None:
-        """Append one record."""
-        self._stream.write(dumps(record))
+        super().__init__(path, PARTIAL_SUFFIX)
+        if not self._is_special:
+            self._stream.truncate(0)
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        os.replace(self.path + PARTIAL_SUFFIX, self.path)
+        """Finish the file and give it its name.
+
+        Raises:
+            UsageError: the file cannot be written, such as on a full disk.
+        """
+        with self._errors_of_the_system():
+            self._stream.flush()
+            if not self._is_special:
+                os.fsync(self._stream.fileno())
+                # before the lock is released
+                os.replace(self._target + PARTIAL_SUFFIX, self._target)
+            self._stream.close()
 
     def __enter__(self) -> "JsonLinesWriter":
         return self
@@ -107,21 +191,32 @@ class JsonLinesWriter:
             self._stream.close()
 
 
-class StreamWriter:
+class StreamWriter(_FileWriter):
     """Writer to a file that others read while it grows, for a run without a defined end.
 
+    An older file is emptied by the first record, so that a run that fails before it destroys
+    nothing.
+
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or another process writes it.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._stream = create(path, path)
+        super().__init__(path)
+        self._is_older = not self._is_special
 
     def write(self, record: Dict[str, Any]) -> None:
-        """Append one record and flush it."""
-        self._stream.write(dumps(record))
-        self._stream.flush()
+        """Append one record and flush it.
+
+        Raises:
+            UsageError: the file cannot be written, such as on a full disk.
+        """
+        if self._is_older:
+            self._stream.truncate(0)
+            self._is_older = False
+        super().write(record)
+        with self._errors_of_the_system():
+            self._stream.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -5,7 +5,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from tqdm import tqdm
 
-from ..assess import RunSummary, Style, System, sets_of
+from ..assess import RunSummary, Style, System, label_of, sets_of
 from ..assess.layout import NLL, NLL_ENSEMBLE, TEST
 from ..assess.table import check_style
 from ..records import read_records
@@ -40,7 +40,7 @@ def build_report(
         run, columns = _read_run(folder, sets, style, nbest, sentences)
         runs[system.name].append(run)
         several = len(system.runs) > 1
-        browser.add(f"{system.name}: {folder.name}" if several else system.name, columns)
+        browser.add(f"{system.name}: {label_of(folder.name)}" if several else system.name, columns)
     sections = make_sections(runs, style)
     facts = f"{_count(len(systems), 'system')}, {_count(len(columns), 'set')} of sentences"
     return render_page(title, facts, sections, browser.manifest, browser.elements)
@@ -62,7 +62,7 @@ def _read_run(
         records = read_records(folder / f"{name}.jsonl", token_ranks=0 if scored else nbest)
         summary.add(name, records)
         if not scored:
-            columns[name] = browser_columns(records, nbest, sentences)
+            columns[label_of(name)] = browser_columns(records, nbest, sentences)
     return Run(summary, errors), columns
 
 

@@ -6,11 +6,12 @@ precision (all digits that records have) for sequences, so that sorting in the p
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable
+from typing import Any, Dict
 
 import numpy as np
 
 from ..records import RecordSet
+from ..records.subwords import mark_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class BrowserColumns:
         texts: columns of strings and whole numbers. One entry per sentence: ``id``, ``source``,
             ``reference``, ``start`` (index of its first hypothesis); one per hypothesis: ``rank``,
             ``text``, ``length`` (tokens); one per token: ``tokens`` (indices into
-            ``vocabulary``); and ``joiner`` as in :func:`joiner_of`.
+            ``vocabulary``); and ``joiner``, the mark that joins sub-words to words.
         log_prob: ``ln P(y|x)``, ``[N]``, under the key ``""`` and, for an ensemble, ``"expr."``.
         sequence: ``[N]`` for each measure that the model has; ``expr.total`` and so on for an
             ensemble combined as an expectation of products.
@@ -58,7 +59,7 @@ def browser_columns(records: RecordSet, ranks: int, sentences: int) -> BrowserCo
     shown = records.select(
         np.flatnonzero((records.ranks < ranks) & np.isin(records.ids, ids[:sentences]))
     )
-    unknown = np.full(len(shown.tokens.ids), np.inf)
+    unknown = np.full(len(shown.tokens.ids), np.nan)
     return BrowserColumns(
         texts=_texts(shown),
         log_prob=shown.log_probs,
@@ -66,19 +67,6 @@ def browser_columns(records: RecordSet, ranks: int, sentences: int) -> BrowserCo
         token={name: shown.tokens.measures.get(name, unknown) for name in shown.measures},
         total=len(ids),
     )
-
-
-def joiner_of(vocabulary: Iterable[str]) -> str:
-    """Find the mark that joins sub-words to words.
-
-    Returns:
-        ``▁`` where it begins a word (SentencePiece), ``@@`` where it marks a piece that another
-        one follows (subword-nmt), otherwise nothing: every token is a word.
-    """
-    symbols = list(vocabulary)
-    if any(symbol.startswith("▁") for symbol in symbols):
-        return "▁"
-    return "@@" if any(symbol.endswith("@@") for symbol in symbols) else ""
 
 
 def _texts(records: RecordSet) -> Dict[str, Any]:
@@ -97,7 +85,7 @@ def _texts(records: RecordSet) -> Dict[str, Any]:
         "length": records.lengths.tolist(),
         "tokens": tokens,
         "vocabulary": vocabulary,
-        "joiner": joiner_of(vocabulary),
+        "joiner": mark_of(vocabulary),
     }
 
 

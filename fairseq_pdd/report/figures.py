@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ..assess import Metric, plots
-from ..assess.layout import OOD_PREFIX
+from ..assess import Metric, label_of, plots, set_name
 from ..assess.quality import ERROR_LABELS
 from .descriptions import describe
 from .run_errors import Run
@@ -38,7 +37,7 @@ def plots_of(runs: Mapping[str, Sequence[Run]], metric: Metric) -> str:
             )
         )
         if len(of) > 1:
-            folder = html.escape(run.summary.folder.name)
+            folder = html.escape(label_of(run.summary.folder.name))
             content = f'<p class="quiet">Of the run {folder}.</p>' + content
         hidden = " hidden" if number else ""
         groups.append(f'<div data-plots="{number}"{hidden}>{content}</div>')
@@ -86,7 +85,7 @@ def _roc_curves(run: Run) -> _Figures:
 def _outside(run: Run, measure: str) -> Dict[str, np.ndarray]:
     """Return a measure by out-of-domain set, where both it and the test set have it."""
     return {
-        name[len(OOD_PREFIX) :]: values[measure]
+        set_name(name): values[measure]
         for name, values in run.summary.outside.items()
         if measure in values and measure in run.summary.inside
     }
@@ -94,12 +93,15 @@ def _outside(run: Run, measure: str) -> Dict[str, np.ndarray]:
 
 def _error_figures(run: Run, metric: Metric) -> _Figures:
     curves = {describe(name)["label"]: curve for name, curve in run.errors.rejections.items()}
-    made = [
-        (
-            plots.rejection_curves(curves, ERROR_LABELS[metric]),
-            "Error of the test set while the most uncertain outputs are replaced by perfect ones",
+    made: _Figures = []
+    if curves:
+        made.append(
+            (
+                plots.rejection_curves(curves, ERROR_LABELS[metric]),
+                "Error of the test set while the most uncertain outputs are replaced by perfect "
+                "ones",
+            )
         )
-    ]
     if run.errors.diagrams:
         made.append(
             (

@@ -135,7 +135,8 @@ function shadeOf(value, top) {
 function shown(symbol, follows) {
   const special = /^<.+>$/.test(symbol);
   if (outputs.joiner === "▁" && symbol.startsWith("▁")) return [symbol.slice(1) || "▁", true];
-  if (outputs.joiner === "@@") return [symbol.replace(/@@$/, ""), !follows.endsWith("@@")];
+  // "@@" alone is text
+  if (outputs.joiner === "@@") return [symbol.replace(/(?<=.)@@$/s, ""), !/.@@$/s.test(follows)];
   return [symbol, special || outputs.joiner === ""];
 }
 

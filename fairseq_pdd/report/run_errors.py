@@ -80,14 +80,19 @@ def assess_errors(
     diagrams: Dict[str, Reliability] = {}
     try:
         words = word_scores(outputs)
+        row["wrong"] = 100 * float(1 - words.correct.mean())
         diagrams = _diagrams(words)  # they remain where detection is impossible
-        row.update(_word_row(words, diagrams["PrEx"].ece))
+        if "PrEx" in diagrams:
+            row["ece"] = 100 * diagrams["PrEx"].ece
+        row.update(_word_row(words))
     except UsageError as error:
-        logger.warning("%s, words: %s", outputs.name, error.message)
+        logger.warning("%s, words: %s", outputs.name, error)
     return RunErrors(rejections, diagrams, row)
 
 
 def _diagrams(words: WordScores) -> Dict[str, Reliability]:
+    if len(np.unique(words.sentences)) == 1:  # the words of one output are no sample
+        return {}
     return {
         kind: reliability_diagram(np.exp(-words.measures[name]), words.correct)
         for kind, name in _CONFIDENCES.items()
@@ -95,10 +100,7 @@ def _diagrams(words: WordScores) -> Dict[str, Reliability]:
     }
 
 
-def _word_row(words: WordScores, ece: float) -> Row:
+def _word_row(words: WordScores) -> Row:
     found = word_errors(words)
-    return {
-        "wrong": 100 * float(1 - words.correct.mean()),
-        "ece": 100 * ece,
-        **{f"word {name}": 100 * found[name].roc_auc for name in _MEASURES if name in found},
-    }
+    areas = {name: found[name].roc_auc for name in _MEASURES if name in found}
+    return {f"word {n}": None if area is None else 100 * area for n, area in areas.items()}

@@ -5,7 +5,7 @@ from typing import Dict, List, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..assess import Metric, Style, Table, detect, make_table
+from ..assess import Metric, Style, Table, detect, make_table, set_name
 from ..assess.layout import OOD_PREFIX
 from ..assess.quality import ERROR_LABELS
 from ..assess.table import MISSING, several_runs
@@ -73,12 +73,12 @@ def _detection(table: Table, runs: Runs, style: Style) -> str:
     if not first.outside:
         return f'<p class="quiet">There are no out-of-domain sets ({OOD_PREFIX}*.jsonl).</p>'
     sizes = ", ".join(
-        f"{name[len(OOD_PREFIX) :]} {_sentences(values)}" for name, values in first.outside.items()
+        f"{set_name(name)} {_sentences(values)}" for name, values in first.outside.items()
     )
     notes = [
         f"ROC-AUC in % of {_sentences(first.inside)} test sentences against out-of-domain ones "
         f"({sizes}), by the mean of a measure over the tokens of the best hypothesis: 50 is "
-        f"chance. {MISSING}: the model has no such measure.",
+        f"chance. {MISSING}: the model has no such measure, or one value for all sentences.",
     ]
     intervals = _intervals(runs, style)
     if intervals:
@@ -99,7 +99,10 @@ def _intervals(runs: Runs, style: Style) -> Dict[str, Dict[str, str]]:
         for name, outside in summary.outside.items():
             for measure in style.measures:
                 if measure in summary.inside and measure in outside:
-                    area = detect(summary.inside[measure], outside[measure]).roc_auc
+                    found = detect(summary.inside[measure], outside[measure])
+                    if found is None:
+                        continue
+                    area = found.roc_auc
                     text = f"{100 * area.low:.1f}–{100 * area.high:.1f}"
                     intervals.setdefault(system, {})[f"{name} {measure}"] = text
     return intervals

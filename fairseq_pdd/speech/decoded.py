@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset
 
+from ..errors import UsageError
 from .examples import import_speech_recognition
+from .utterances import require_finite
 
 SAMPLE_RATE = 16000
 """Sample rate in Hz that the example's features assume."""
@@ -22,7 +24,8 @@ class DecodedAudio(BaseWrapperDataset):
     """The example's data set ``AsrDataset`` with another reader of audio files.
 
     The example reads with ``torchaudio.load_wav``, which torchaudio removed. Features are those
-    of the example: log-mel energies of the 16-bit samples, normalised for each utterance.
+    of the example: log-mel energies of the samples in units of 16 bits, normalised for each
+    utterance. They do not depend on the type in which a file stores its samples.
     """
 
     @property
@@ -37,16 +40,32 @@ class DecodedAudio(BaseWrapperDataset):
         return np.asarray(self.dataset.frame_sizes)
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
-        """Return features ``[T, D]`` and target of an utterance, as the example collates them."""
+        """Return features ``[T, D]`` and target of an utterance, as the example collates them.
+
+        Raises:
+            UsageError: the audio is damaged, or has samples that are NaN or infinite.
+        """
         import soundfile
         from torchaudio.compliance import kaldi
 
-        samples, _ = soundfile.read(self.dataset.aud_paths[index], dtype="int16", always_2d=True)
+        name, path = self.ids[index], self.dataset.aud_paths[index]
+        try:
+            # Samples of every type become floats in [-1, 1]; reading integers from a file of
+            # floats would give zeros.
+            samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        except (OSError, RuntimeError) as error:
+            raise UsageError(
+                f"utterance {name}: {path} cannot be decoded: {error}; create it again or remove "
+                "the utterance"
+            ) from error
         frames = kaldi.fbank(
-            torch.from_numpy(samples.T).float(),
+            torch.from_numpy(2**15 * samples.T),
             num_mel_bins=self.dataset.num_mel_bins,
             frame_length=self.dataset.frame_length,
             frame_shift=self.dataset.frame_shift,
         )
-        features = _example.data.data_utils.apply_mv_norm(frames)
+        # In float32, the rounding of the mean would become large values where all frames are equal
+        # (silence), as the example divides by a standard deviation of 1e-8.
+        features = _example.data.data_utils.apply_mv_norm(frames.double()).float()
+        require_finite(features, name, path)
         return {"id": index, "data": [features, self.dataset.tgt[index]]}

@@ -1,18 +1,56 @@
 """Checks of data from fairseq-preprocess."""
 
 import os
-from typing import Any
+from typing import Any, Sequence
 
 from fairseq import utils
+from fairseq.data import data_utils
 from omegaconf import DictConfig
 
+from ..checkpoints.dictionaries import dictionary_files
+from ..checkpoints.fit import languages_of
 from ..errors import UsageError
-from ..teacher.dictionaries import dictionary_files
 from ._data_source import DataSource
 
 
 class BinarisedText(DataSource):
     """Checks of binarised data, mixed in before fairseq's task."""
+
+    @classmethod
+    def take_languages(cls, cfg: DictConfig, checkpoints: Sequence[str]) -> None:
+        """Complete ``--source-lang`` and ``--target-lang``.
+
+        The languages are those of the first checkpoint that has some, if the data folder has
+        their dictionaries, and otherwise those of the first file in that folder. fairseq would
+        take the latter even if one language is given.
+
+        Raises:
+            UsageError: one language is given, which is not of the data.
+        """
+        given = cfg.source_lang or None, cfg.target_lang or None
+        data = utils.split_paths(cfg.data)[0] if cfg.data else ""
+        if None not in given or not os.path.isdir(data):
+            return
+        inferred = tuple(data_utils.infer_language_pair(data))
+        known = next(filter(None, map(languages_of, checkpoints)), None)
+        if known is None or not all(
+            os.path.isfile(os.path.join(data, f"dict.{language}.txt")) for language in known
+        ):
+            known = inferred
+        found = [
+            pair
+            for pair in (known, known[::-1])
+            if None not in pair and all(a in (None, b) for a, b in zip(given, pair))
+        ]
+        if found:
+            cfg.source_lang, cfg.target_lang = found[0]
+            if found[0] != inferred:  # which fairseq would use where the checkpoint is loaded
+                _record_languages(cfg)
+        elif any(given):
+            raise UsageError(
+                f"{data} has no language pair with {given[0] or given[1]}: give both "
+                "--source-lang and --target-lang"
+            )
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:
@@ -47,6 +85,12 @@ class BinarisedText(DataSource):
                 f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
                 "train, valid, test, test1, …)"
             ) from error
+        # with its default of -1, fairseq counts the sentences of the first set as negative
+        if getattr(getattr(self.dataset(split), "src", None), "sample_ratios", [1])[0] < 1:
+            raise UsageError(
+                f"fairseq joins '{split}' and '{split}1' of {self.cfg.data}, and without "
+                "--upsample-primary 1 it uses only a part of the sentences: add that option"
+            )
         if len(self.dataset(split)) == 0:
             raise empty
 
@@ -58,3 +102,10 @@ class BinarisedText(DataSource):
                 if os.path.isfile(path) and os.path.getsize(path) == 0:
                     return True
         return False
+
+
+def _record_languages(cfg: DictConfig) -> None:
+    """Set the languages in the configuration that checkpoints hold, of which ``cfg`` is a copy."""
+    parent = cfg._get_parent()
+    if isinstance(parent, DictConfig) and isinstance(parent.get("task"), DictConfig):
+        parent.task.source_lang, parent.task.target_lang = cfg.source_lang, cfg.target_lang

@@ -1,6 +1,6 @@
 """Base of mixins that extend a task of fairseq."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from omegaconf import DictConfig
 
@@ -12,6 +12,13 @@ else:
 
 class DataSource(_Task):
     """Base of the mixins before the class of fairseq; data of its kind is checked here."""
+
+    @classmethod
+    def take_languages(cls, cfg: DictConfig, checkpoints: Sequence[str]) -> None:
+        """Complete the language options, if the task has any, by those of checkpoints.
+
+        It is called before :meth:`require_data`. This base class has no languages.
+        """
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:

@@ -52,6 +52,14 @@ class RecordOutput:
     def begin_batches(self, dataset: FairseqDataset, iterator: Any) -> None:
         """Prepare for the batches of an iterator."""
 
+    def number(self, index: int) -> int:
+        """Return the number of a sentence in its data set, as in fairseq's lines."""
+        return index
+
+    def numbered(self, sample: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the batch with the numbers of its sentences as ``id``."""
+        return sample
+
     def write(
         self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
     ) -> None:
@@ -173,8 +181,16 @@ class InteractiveOutput(RecordOutput):
             ids = dataset.collater([dataset[i] for i in batch])["id"]
             self._ids.append(ids + self._first)
 
+    def number(self, index: int) -> int:
+        """Return the number of the line from its place in the buffer."""
+        return self._first + index
+
+    def numbered(self, sample: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the next batch with the numbers of its lines."""
+        return {**sample, "id": self._ids.popleft()}
+
     def write(
         self, sample: Dict[str, Any], hypotheses: Sequence[List[Dict[str, Any]]], generator: Any
     ) -> None:
-        """Write the scored hypotheses of the next batch."""
-        self._output.write({**sample, "id": self._ids.popleft()}, hypotheses, generator)
+        """Write the scored hypotheses of a numbered batch."""
+        self._output.write(sample, hypotheses, generator)

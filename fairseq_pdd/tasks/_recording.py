@@ -9,6 +9,7 @@ from fairseq.dataclass import FairseqDataclass
 from omegaconf import II, DictConfig
 
 from ..errors import UsageError
+from ..records.files import is_special
 from ._data_source import DataSource
 from ._output import InteractiveOutput, RecordOutput, TextDecoders, UncertaintyOutput
 
@@ -24,11 +25,13 @@ class RecordsConfig(FairseqDataclass):
         metadata={
             "help": "file for the uncertainty of each hypothesis of fairseq-generate or "
             "fairseq-interactive, JSON lines; by default U-<id> lines on standard output or, with "
-            "fairseq-generate --results-path, uncertainty-<subset>.jsonl there"
+            "fairseq-generate --results-path, uncertainty-<subset>.jsonl there. With "
+            "--distributed-world-size N, each process writes its own <name>.rank<i>-of-<N>.jsonl"
         },
     )
     # read from elsewhere in fairseq's configuration
     gen_subset: str = II("dataset.gen_subset")
+    num_shards: int = II("dataset.num_shards")
     nbest: int = II("generation.nbest")
     quiet: bool = II("common_eval.quiet")
     post_process: Optional[str] = II("common_eval.post_process")
@@ -43,6 +46,8 @@ class RecordsMixin(DataSource):
 
     def __init__(self, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
+        if cfg.uncertainty_path == "":
+            raise UsageError("--uncertainty-path is empty: give a file, or remove the option")
         self._output = RecordOutput()
         self._decoders = TextDecoders(cfg.post_process)
 
@@ -56,16 +61,80 @@ class RecordsMixin(DataSource):
         self._decoders.bpe = super().build_bpe(args)
         return self._decoders.bpe
 
+    def build_generator(self, *args: Any, **kwargs: Any) -> Any:
+        """Build fairseq's generator; for fairseq-interactive, open the file of records before."""
+        # fairseq-generate has opened its file with the batches
+        if self.cfg.uncertainty_path is not None and type(self._output) is RecordOutput:
+            self._output = self._interactive_output()
+        return super().build_generator(*args, **kwargs)
+
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return fairseq's iterator, and prepare the output for its hypotheses."""
-        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        self._output.begin_batches(dataset, iterator)
-        if self.is_generation_set(dataset):
-            batches = iterator.frozen_batches
-            self._report_skipped(len(dataset), sum(map(len, batches)))
-            shard = batches[iterator.shard_id :: iterator.num_shards]
-            self._output = self._open_output(sum(map(len, shard)))
+        """Return fairseq's iterator, and prepare the output for its hypotheses.
+
+        Raises:
+            UsageError: a sentence is longer than ``--max-tokens``, or there is nothing to
+                translate.
+        """
+        try:
+            iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+            self._output.begin_batches(dataset, iterator)
+            if self.is_generation_set(dataset):
+                self._begin_generation(len(dataset), iterator)
+        except AssertionError as error:
+            if "max_tokens" not in str(error):
+                raise
+            limit = kwargs["max_tokens"]
+            lengths = [int(dataset.num_tokens(i)) for i in range(len(dataset))]
+            long = next(i for i, length in enumerate(lengths) if length > limit)
+            raise UsageError(
+                f"sentence {self._output.number(long)} has {lengths[long]} tokens, more than "
+                f"--max-tokens {limit}: raise it"
+            ) from error
         return iterator
+
+    def _begin_generation(self, size: int, iterator: Any) -> None:
+        if self.cfg.num_shards > 1:
+            raise UsageError(
+                "--num-shards has no effect on fairseq-generate, which translates all sentences: "
+                "give --distributed-world-size and --distributed-rank"
+            )
+        batches = iterator.frozen_batches
+        self._report_skipped(size, sum(map(len, batches)))
+        shard = batches[iterator.shard_id :: iterator.num_shards]
+        if not shard:
+            raise UsageError(
+                f"there are {len(batches)} batches for {iterator.num_shards} processes: give a "
+                "smaller --distributed-world-size or --max-tokens"
+            )
+        suffix = ""
+        if iterator.num_shards > 1:
+            suffix = f".rank{iterator.shard_id}-of-{iterator.num_shards}"
+        self._output = self._open_output(sum(map(len, shard)), suffix)
+
+    def filter_indices_by_size(
+        self,
+        indices: Any,
+        dataset: Any,
+        max_positions: Any = None,
+        ignore_invalid_inputs: bool = False,
+    ) -> Any:
+        """Do fairseq's selection; without ``ignore_invalid_inputs``, name a sentence too long.
+
+        Raises:
+            UsageError: a sentence is longer than the models' limits.
+        """
+        if max_positions is not None and not ignore_invalid_inputs:
+            _, long = dataset.filter_indices_by_size(indices, max_positions)
+            if len(long) > 0:
+                raise UsageError(
+                    f"sentence {self._output.number(int(long[0]))} is too long: its length "
+                    f"{dataset.size(long[0])} is above the limit {max_positions} of data and "
+                    "models; shorten it, or skip such sentences with "
+                    "--skip-invalid-size-inputs-valid-test"
+                )
+        return super().filter_indices_by_size(
+            indices, dataset, max_positions, ignore_invalid_inputs
+        )
 
     def is_generation_set(self, dataset: Any) -> bool:
         """Return True if fairseq-generate translates this data set."""
@@ -87,9 +156,12 @@ class RecordsMixin(DataSource):
     def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
         """Encode lines read by fairseq-interactive, and prepare the output of their hypotheses."""
         if not isinstance(self._output, InteractiveOutput):
-            self._output = InteractiveOutput(self._new_output(self.cfg.uncertainty_path, None))
+            self._output = self._interactive_output()
         self._output.read(len(lines))
         return super().get_interactive_tokens_and_lengths(lines, encode_fn)
+
+    def _interactive_output(self) -> InteractiveOutput:
+        return InteractiveOutput(self._new_output(self.cfg.uncertainty_path, None))
 
     def inference_step(
         self, generator: Any, models: Any, sample: Dict[str, Any], *args: Any, **kwargs: Any
@@ -98,14 +170,18 @@ class RecordsMixin(DataSource):
         nbest = self._output.nbest
         if nbest is not None:  # fairseq's commands print no others
             kwargs["nbest"] = nbest
+        sample = self._output.numbered(sample)
         hypotheses = super().inference_step(generator, models, sample, *args, **kwargs)
         self._output.write(sample, [hypos[:nbest] for hypos in hypotheses], generator)
         return hypotheses
 
-    def _open_output(self, expected: int) -> UncertaintyOutput:
+    def _open_output(self, expected: int, suffix: str) -> UncertaintyOutput:
         path = self.cfg.uncertainty_path
         if path is None and self.cfg.results_path is not None:
             path = os.path.join(self.cfg.results_path, f"uncertainty-{self.cfg.gen_subset}.jsonl")
+        if path is not None and not is_special(path):
+            root, extension = os.path.splitext(path)
+            path = f"{root}{suffix}{extension}"
         return self._new_output(path, expected)
 
     def _new_output(self, path: Optional[str], expected: Optional[int]) -> UncertaintyOutput:

@@ -1,6 +1,5 @@
 """Scoring of the hypotheses of fairseq-generate, fairseq-interactive and hub interfaces."""
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -9,10 +8,17 @@ from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ..errors import UsageError
 from ..generation import EncoderKeepingEnsemble, HypothesisScorer, make_scorer
 from ._data_source import DataSource
 
-logger = logging.getLogger(__name__)
+_FIX = "remove it, or give --task with fairseq's own task, which writes no records"
+
+_NOT_SCORED = {
+    "retain_dropout": "records would describe other dropout masks than those of the search",
+    "replace_unk": "records hold the models' outputs, in which unknown words are not replaced",
+}
+"""Options of a search under which records would describe something else than fairseq's output."""
 
 
 @dataclass
@@ -50,12 +56,16 @@ class ScoringMixin(DataSource):
         seq_gen_cls: Any = None,
         **options: Any,
     ) -> Any:
-        """Build fairseq's generator; it keeps the encoders' outputs for the scores."""
-        if getattr(args, "retain_dropout", False):
-            logger.warning(
-                "--retain-dropout: hypotheses are scored with other dropout masks than those of "
-                "the search"
-            )
+        """Build fairseq's generator; it keeps the encoders' outputs for the scores.
+
+        Raises:
+            UsageError: outputs of these models or of this search cannot be scored.
+        """
+        for name, reason in _NOT_SCORED.items():
+            if getattr(args, name, None) not in (None, False):
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} cannot be combined with scores, as {reason}: {_FIX}")
+        self.hypothesis_scorer(models)  # raises an error for other kinds of models
         keeps = seq_gen_cls is None and not (
             getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
         )

@@ -80,7 +80,8 @@ class Speech(DataSource):
         names: Iterable[str],
         paths: Iterable[str],
         transcripts: Iterable[Optional[str]],
+        frames: Iterable[Optional[int]],
     ) -> None:
         if not self._trains:  # only training needs transcripts
             transcripts = repeat(None)
-        check_inputs(map(Utterance, names, paths, transcripts), manifest, self.expected)
+        check_inputs(map(Utterance, names, paths, transcripts, frames), manifest, self.expected)

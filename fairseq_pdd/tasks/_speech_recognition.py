@@ -2,7 +2,7 @@
 
 import os
 from itertools import repeat
-from typing import Any
+from typing import Any, List
 
 from fairseq.data import Dictionary
 from fairseq.models import BaseFairseqModel
@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..speech.decoded import SAMPLE_RATE, DecodedAudio
 from ..speech.examples import import_speech_recognition
 from ..speech.inputs import AUDIO_BINS, Expected
+from ..speech.manifests import read_dictionary, read_list
 from ._distillation import DistillationTaskMixin
 from ._speech import Speech
 
@@ -26,18 +27,13 @@ class UtteranceList(Speech):
 
     @classmethod
     def require_data(cls, cfg: DictConfig) -> None:
-        """Raise :class:`UsageError` if the data folder has no dictionary."""
-        path = os.path.join(cfg.data or "", "dict.txt")
-        if not os.path.isfile(path):
-            raise UsageError(
-                f"dictionary {path} does not exist: give the folder that "
-                "examples/speech_recognition/datasets/prepare-librispeech.sh of fairseq writes"
-            )
+        """Raise :class:`UsageError` if the data folder has no dictionary that can be read."""
+        _read_dictionary(cfg)
 
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs: Any) -> FairseqTask:
         """Set up the task, without the symbols that fairseq adds for CTC and ASG criterions."""
-        return cls(cfg, Dictionary.load(os.path.join(cfg.data, "dict.txt")))
+        return cls(cfg, _read_dictionary(cfg))
 
     @property
     def expected(self) -> Expected:
@@ -57,20 +53,26 @@ class UtteranceList(Speech):
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
         """Load a split, whose list and audio must be complete."""
         path = os.path.join(self.cfg.data, f"{split}.json")
-        try:
-            super().load_dataset(split, *args, **kwargs)
-        except OSError as error:
-            raise UsageError(f"no subset '{split}' in {self.cfg.data}: {error}") from error
-        # the example raises these where an entry is missing or of another type
-        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{path} differs from the output of fairseq's asr_prep_json.py "
-                f"({type(error).__name__}: {error}): each entry of 'utts' needs a name "
-                "speaker-chapter-number, an 'input' with 'path' and 'length_ms' above 25, and an "
-                "'output' with a 'tokenid' that is not empty"
-            ) from error
-        dataset = self.datasets[split] = DecodedAudio(self.datasets[split])
-        self._check_inputs(path, dataset.ids, dataset.dataset.aud_paths, repeat(None))
+        read_list(path, self.target_dictionary)
+        super().load_dataset(split, *args, **kwargs)
+        listed = self.datasets[split]
+        self._check_inputs(path, listed.ids, listed.aud_paths, repeat(None), listed.frame_sizes)
+        self.datasets[split] = DecodedAudio(listed)
+
+    def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
+        """Raise :class:`UsageError`, since the example's task has no such function."""
+        raise UsageError(
+            "fairseq-interactive cannot read audio with --task distill_speech_recognition: list it "
+            "in NAME.json and give fairseq-generate --gen-subset NAME"
+        )
+
+
+def _read_dictionary(cfg: DictConfig) -> Dictionary:
+    return read_dictionary(
+        os.path.join(cfg.data or "", "dict.txt"),
+        "give the folder that examples/speech_recognition/datasets/prepare-librispeech.sh of "
+        "fairseq writes",
+    )
 
 
 class ExampleSpeechRecognitionTask(DistillationTaskMixin, UtteranceList, _SpeechRecognitionTask):

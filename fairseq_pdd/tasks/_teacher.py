@@ -1,6 +1,7 @@
 """The teacher of a task: its options, and its part in training."""
 
 import logging
+import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
@@ -12,9 +13,11 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import II, DictConfig, OmegaConf
 
+from ..checkpoints.paths import CHECKPOINT_OPTIONS
 from ..criterions import DistillationCriterion
 from ..errors import UsageError
 from ..teacher import CachedTeacher, EnsembleTeacher, Teacher
+from ..teacher.members import require_files, require_positions
 from ._data_source import DataSource
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,8 @@ class TeacherConfig(FairseqDataclass):
     bf16: bool = II("common.bf16")
     log_interval: int = II("common.log_interval")
     max_tokens: Optional[int] = II("dataset.max_tokens")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
 
 
 class TeacherMixin(DataSource):
@@ -69,13 +74,18 @@ class TeacherMixin(DataSource):
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs: Any) -> FairseqTask:
         """Set up the fairseq task and take the teacher's paths out of the configuration."""
+        for option in ("teacher_paths", "teacher_cache"):
+            if cfg[option] is not None and not cfg[option].strip():
+                raise UsageError(f"--{option.replace('_', '-')} is empty: give a path or remove it")
         paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
+        require_files(paths)
+        if paths:
+            cls.take_languages(cfg, paths)
         cache = cfg.teacher_cache
         # fairseq saves the whole configuration. A checkpoint must not depend on, nor reveal, the
         # paths of its teachers.
         for option in ("teacher_paths", "teacher_cache"):
             _clear(cfg, option)
-        cls.require_data(cfg)
         task = super().setup_task(cfg, **kwargs)
         task._teacher_paths, task._teacher_cache = paths, cache
         return task
@@ -85,13 +95,38 @@ class TeacherMixin(DataSource):
         self._teacher_paths: List[str] = []
         self._teacher_cache: Optional[str] = None
         self._is_new_epoch, self._first_update = True, 0
+        self._update: Optional[int] = None
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
         """Build the criterion and, if it distils, load the teacher."""
         criterion = super().build_criterion(cfg, from_checkpoint)
         if isinstance(criterion, DistillationCriterion):
+            self._require_metric(cfg._name, criterion.metric_names())
             self.teacher = self._load_teacher(cfg._name, criterion.needs_members)
         return criterion
+
+    def _require_metric(self, criterion: str, names: List[str]) -> None:
+        """Require that validation logs the value by which fairseq compares checkpoints."""
+        metric, maximize = self.cfg.best_checkpoint_metric, self.cfg.maximize_best_checkpoint_metric
+        if getattr(self.cfg, "eval_bleu", False):
+            names = [*names, "bleu"]
+        if metric not in names:
+            hint = "give --eval-bleu, or use" if metric == "bleu" else "use"
+            raise UsageError(
+                f"--best-checkpoint-metric {metric} is not logged in validation with criterion "
+                f"{criterion}: {hint} one of {', '.join(names)}"
+            )
+        is_higher_better = metric == "bleu" or metric.startswith("spearman_")
+        if is_higher_better and not maximize:
+            raise UsageError(
+                f"--best-checkpoint-metric {metric} is the better the higher it is: add "
+                "--maximize-best-checkpoint-metric"
+            )
+        if maximize and metric in ("loss", "nll_loss", "ppl"):
+            raise UsageError(
+                f"--best-checkpoint-metric {metric} is the better the lower it is: remove "
+                "--maximize-best-checkpoint-metric"
+            )
 
     def _load_teacher(self, criterion: str, needs_members: bool) -> Teacher:
         if self._teacher_cache is None:
@@ -121,7 +156,7 @@ class TeacherMixin(DataSource):
         use_gpu = torch.cuda.is_available() and not self.cfg.cpu
         # fairseq has made the worker's own GPU the current one
         gpu = torch.device("cuda", torch.cuda.current_device()) if use_gpu else None
-        return EnsembleTeacher.load(
+        teacher = EnsembleTeacher.load(
             self._teacher_paths,
             self,
             dtype=self._teacher_dtype(),
@@ -129,6 +164,8 @@ class TeacherMixin(DataSource):
             offload=str(self.cfg.teacher_device) == "cpu",
             max_tokens=self.cfg.max_tokens,
         )
+        require_positions(self._teacher_paths, teacher.members, self.max_positions())
+        return teacher
 
     def _teacher_dtype(self) -> torch.dtype:
         name = str(self.cfg.teacher_dtype)
@@ -143,9 +180,12 @@ class TeacherMixin(DataSource):
             self.teacher.check(split, self.dataset(split))
 
     def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
-        """Have measures logged in each epoch, however few updates it has."""
+        """Have measures logged in each epoch, and remove the paths of other checkpoints."""
         super().begin_epoch(epoch, model)
         self._is_new_epoch = True
+        # fairseq has read these options by now, and saves its configuration later
+        for option, none in CHECKPOINT_OPTIONS.items():
+            _clear(self.cfg, option, none)
 
     def train_step(
         self,
@@ -156,26 +196,46 @@ class TeacherMixin(DataSource):
         update_num: int,
         ignore_grad: bool = False,
     ) -> Any:
-        """Do fairseq's step; measures are logged once in ``--log-interval`` updates."""
+        """Do fairseq's step; measures are logged once in ``--log-interval`` updates.
+
+        Raises:
+            UsageError: the loss is not finite and no loss scaler skips the batch, or the scaler
+                has given up.
+        """
         if self._is_new_epoch:
             self._is_new_epoch, self._first_update = False, update_num
         if isinstance(criterion, DistillationCriterion):
             criterion.log_measures = (
                 update_num == self._first_update or update_num % self.cfg.log_interval == 0
             )
+            self._watch_overflow(criterion, optimizer, update_num)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
+    def _watch_overflow(
+        self, criterion: DistillationCriterion, optimizer: Any, update_num: int
+    ) -> None:
+        """Leave losses that are not finite to fairseq's loss scaler, until it gives up."""
+        if update_num != self._update:  # the last update was not skipped
+            self._update, criterion.skipped = update_num, None
+        criterion.skips_overflow = getattr(optimizer, "scaler", None) is not None
+        # fairseq then repeats the step, within the handling of the scaler's exception, to find
+        # the cause; its NanDetector cannot run many models, Transformers among them
+        failure = sys.exc_info()[1]
+        if isinstance(failure, FloatingPointError):
+            raise criterion.skipped or UsageError(
+                f"training diverged: the gradients of a finite loss overflow ({failure}); restart "
+                "from the last checkpoint with a smaller --lr or --clip-norm, or without --fp16"
+            ) from failure
 
-def _clear(cfg: DictConfig, option: str) -> None:
+
+def _clear(cfg: DictConfig, option: str, value: Optional[str] = None) -> None:
     """Clear an option wherever fairseq keeps it: components without a config dataclass, such as
     the named architectures, each hold a namespace of all options.
     """
-    cfg[option] = None
+    sections = [cfg]
     parent = cfg._get_parent()
-    if not isinstance(parent, DictConfig):
-        return
-    for section in [parent[name] for name in parent if not OmegaConf.is_missing(parent, name)]:
-        if isinstance(section, Namespace) or (
-            isinstance(section, DictConfig) and option in section
-        ):
-            setattr(section, option, None)
+    if isinstance(parent, DictConfig):
+        sections += [parent[name] for name in parent if not OmegaConf.is_missing(parent, name)]
+    for section in sections:
+        if isinstance(section, (Namespace, DictConfig)) and option in section:
+            setattr(section, option, value)

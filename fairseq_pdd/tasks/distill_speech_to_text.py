@@ -2,17 +2,20 @@
 
 import os
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
-from fairseq.data.audio.data_cfg import S2TDataConfig
 from fairseq.tasks import register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import DictConfig
 
 from ..errors import UsageError
 from ..speech.augmentation import manifest_datasets
+from ..speech.config import check_statistics, read_config
 from ..speech.inputs import Expected
+from ..speech.manifests import one_line, read_dictionary, read_table
+from ..speech.utterances import Utterances, named
 from ._distillation import DistillationConfig, DistillationTaskMixin
 from ._speech import Speech, SpeechConfig
 
@@ -35,18 +38,11 @@ class ManifestTable(Speech):
         the configuration asks for language tags.
         """
         path = Path(cfg.data or "") / cfg.config_yaml
-        try:
-            data = S2TDataConfig(path)
-            vocabulary = path.parent / data.vocab_filename
-        except Exception as error:  # fairseq and yaml raise many types
-            raise UsageError(
-                f"{path} cannot be read: {error}; give the folder of the manifests and, with "
-                "--config-yaml, the configuration in it"
-            ) from error
-        if not vocabulary.is_file():
-            raise UsageError(
-                f"vocabulary {vocabulary} does not exist: see vocab_filename in {path}"
-            )
+        data = read_config(path)
+        read_dictionary(path.parent / data.vocab_filename, f"see vocab_filename in {path}")
+        speakers = data.speaker_set_filename
+        if speakers is not None and not (path.parent / str(speakers)).is_file():
+            raise UsageError(f"{path}: speaker_set_filename {speakers} does not exist: fix it")
         if data.prepend_tgt_lang_tag or data.prepend_bos_and_append_tgt_lang_tag:
             raise UsageError(
                 f"{path} asks for language tags in the target, which are not supported: remove "
@@ -72,19 +68,46 @@ class ManifestTable(Speech):
         )
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
-        """Load a split, whose manifest and inputs must be complete."""
+        """Load a split, whose manifests and inputs must be complete."""
+        for name in split.split(","):
+            self._check_manifest(name)
+        config = Path(self.cfg.data) / self.cfg.config_yaml
         try:
             super().load_dataset(split, *args, **kwargs)
-        except KeyError as error:
+        except Exception as error:  # each transform raises its own types
             raise UsageError(
-                f"manifest {split}.tsv in {self.cfg.data} lacks the column {error}: it needs id, "
-                "audio, n_frames and tgt_text"
+                f"subset '{split}' cannot be loaded as {config} asks for: {one_line(error)}"
             ) from error
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f"subset '{split}' of {self.cfg.data}: {error}") from error
         for part in manifest_datasets(self.dataset(split)):
             manifest = os.path.join(self.cfg.data, f"{part.split}.tsv")
-            self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts)
+            frames = repeat(None) if self.data_cfg.use_audio_input else part.n_frames
+            self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts, frames)
+            if self.feature_dim is not None:
+                check_statistics(config, part, self.feature_dim)
+        self.datasets[split] = named(self.dataset(split))
+
+    def _check_manifest(self, name: str) -> None:
+        path = os.path.join(self.cfg.data, f"{name}.tsv")
+        table = read_table(path)
+        if self.speaker_to_id is None:
+            return
+        unknown = {row.get("speaker", "") for row in table.rows} - set(self.speaker_to_id)
+        if unknown:
+            raise UsageError(
+                f"{path}: speaker '{min(unknown)}' is not in speaker_set_filename of the config "
+                "yaml: fix one of them"
+            )
+
+    def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn: Any) -> Any:
+        """Check the files that lines of fairseq-interactive name, and read their lengths."""
+        names = [f"in line {number} of this input" for number in range(1, len(lines) + 1)]
+        self._check_inputs("fairseq-interactive", names, lines, repeat(None), repeat(None))
+        return super().get_interactive_tokens_and_lengths(lines, encode_fn)
+
+    def build_dataset_for_inference(self, src_tokens: Any, src_lengths: Any, **kwargs: Any) -> Any:
+        """Build fairseq's data set of files, whose features are checked when they are read."""
+        dataset = super().build_dataset_for_inference(src_tokens, src_lengths, **kwargs)
+        return Utterances(dataset, src_tokens)
 
 
 @register_task("distill_speech_to_text", dataclass=DistillSpeechToTextConfig)

@@ -1,8 +1,8 @@
 """Teachers: sources of an ensemble's statistics for a batch, computed online or cached."""
 
 from .cache import CachedStatistics, CachedTeacher
-from .checkpoints import load_members
 from .ensemble import EnsembleTeacher
+from .members import load_members
 from .protocol import Teacher, TeacherStatistics
 
 __all__ = [

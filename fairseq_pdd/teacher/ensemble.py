@@ -1,6 +1,7 @@
 """The online teacher: an ensemble that runs on every batch."""
 
 import inspect
+import logging
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any, ContextManager, Dict, Iterator, Optional, Sequence
@@ -11,9 +12,13 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
+from ..checkpoints.fit import check_members
+from ..checkpoints.reading import map_checkpoint
 from ..core import EnsembleStatistics
-from .checkpoints import load_members, read_weights, require_files
+from .members import load_members, require_files
 from .memory import require_memory, statistics_bytes, weights_of
+
+logger = logging.getLogger(__name__)
 
 # Arguments of a Transformer's forward that turn off unneeded outputs: attention weights, and the
 # outputs of all layers but the last. Attention without weights takes PyTorch's fused path.
@@ -69,7 +74,15 @@ class EnsembleTeacher:
                 the student's data.
         """
         require_files(paths)
-        weights = [weights_of(read_weights(path), dtype) for path in paths]
+        states = [map_checkpoint(path) for path in paths]
+        check_members(paths, states)
+        if len(paths) == 1:
+            logger.warning(
+                "teacher: %s is the only member, so its knowledge uncertainty is 0 for each "
+                "target; give several checkpoints, joined with ':'",
+                paths[0],
+            )
+        weights = [weights_of(state["model"], dtype) for state in states]
         statistics = statistics_bytes(max_tokens or 0, len(task.target_dictionary))
         require_memory(weights, statistics, dtype, device, offload)
         members_device = torch.device("cpu") if offload else device

@@ -1,13 +1,17 @@
 """Builder of teacher caches: runs the ensemble once over every sentence."""
 
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -20,26 +24,35 @@ from tqdm import tqdm
 # Checkpoints may name tasks of ours, and nothing else registers them in a worker process.
 from .. import tasks  # noqa: F401
 from .._fairseq import without_warnings
+from ..checkpoints.dictionaries import describe_dictionaries
+from ..checkpoints.fit import check_fit
+from ..checkpoints.reading import read_config
 from ..core import EnsembleStatistics, TopKProbs
 from ..errors import UsageError
+from ..records.files import lock_file
 from ..teacher import EnsembleTeacher
+from ..teacher.cache.content import (
+    checkpoints_sha256,
+    file_sha256,
+    files_sha256,
+    referenced_files,
+)
 from ..teacher.cache.layout import (
     FORMAT,
     MANIFEST,
     SAMPLE,
     SHARD_SENTENCES,
     describe_dataset,
-    describe_dictionaries,
     differences,
-    file_sha256,
     require_fixed,
+    require_subset_name,
     sample_digests,
     shard_path,
     token_dtype,
     write_array,
     write_json,
 )
-from ..teacher.checkpoints import read_config, require_files
+from ..teacher.members import require_files
 
 _SETTINGS = "building.json"
 
@@ -63,26 +76,48 @@ class CacheSettings:
 def build_cache(settings: CacheSettings) -> None:
     """Build the cache, or complete it after an interruption; do nothing if it is complete.
 
+    A cache is known by the content of what it was made of: checkpoints, data, and for speech
+    audio and features. All of it is read at the start.
+
     Raises:
-        UsageError: input is missing or does not match, ``destdir`` holds another cache, or the
-            disk is too small.
+        UsageError: input is missing or does not match, ``destdir`` holds another cache, another
+            process builds it, or the disk is too small.
     """
     _check_paths(settings)
+    if (settings.destdir / MANIFEST).exists():  # it may be read-only, so without a lock
+        _build(settings)
+        return
+    _require_place(settings.destdir)
+    with lock_file(settings.destdir):
+        _build(settings)
+
+
+def _build(settings: CacheSettings) -> None:
     task = _task(settings)
+    _require_whole_series(settings, task)
+    for path in settings.checkpoints:  # before all data is read
+        check_fit(path, task)
     datasets = {name: _load_dataset(task, name) for name in settings.subsets}
     made_of = _made_of(settings, task, datasets)
     if _is_complete(settings.destdir, made_of):
         tqdm.write(f"{settings.destdir} is complete already")
         return
-    settings.destdir.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in datasets:
+            (settings.destdir / name).mkdir(parents=True, exist_ok=True)
+        for leftover in settings.destdir.rglob(".*.tmp"):  # of a killed command
+            leftover.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write {settings.destdir}: {error}") from error
     write_json(settings.destdir / _SETTINGS, made_of)
 
+    identity = _identity(made_of)
     shards = [(n, i) for n, d in datasets.items() for i in range(_num_shards(d))]
-    pending = []
-    for name, shard in tqdm(shards, desc="checking finished parts", disable=None, leave=False):
-        (settings.destdir / name).mkdir(exist_ok=True)
-        if not _is_intact(settings.destdir, name, shard):
-            pending.append((name, shard))
+    pending = [
+        (name, shard)
+        for name, shard in tqdm(shards, desc="checking finished parts", disable=None, leave=False)
+        if not _is_intact(settings.destdir, name, shard, identity)
+    ]
     _check_space(settings, task, datasets, pending)
     total = sum(map(len, datasets.values()))
     left = sum(_size(datasets[name], shard) for name, shard in pending)
@@ -94,7 +129,7 @@ def build_cache(settings: CacheSettings) -> None:
         mininterval=0.5 if os.isatty(2) else 15,
     ) as bar:
         if pending:
-            _run(settings, pending, bar.update)
+            _run(settings, identity, pending, bar.update)
     _finish(settings.destdir, datasets, made_of)
     (settings.destdir / _SETTINGS).unlink()
 
@@ -104,9 +139,38 @@ def _check_paths(settings: CacheSettings) -> None:
         raise UsageError(
             f"data folder {settings.data} does not exist: give the --destdir of fairseq-preprocess"
         )
+    for name in settings.subsets:
+        require_subset_name(name, "--subset")
+        if settings.subsets.count(name) > 1:
+            raise UsageError(f"--subset lists '{name}' twice: remove one")
     require_files(settings.checkpoints)
     if settings.destdir.exists() and not settings.destdir.is_dir():
         raise UsageError(f"{settings.destdir} is a file: give another --destdir")
+
+
+def _require_whole_series(settings: CacheSettings, task: FairseqTask) -> None:
+    """Require train1, train2 and so on with train if the data has them: fairseq joins them."""
+    source, target = _languages(task)
+    if source is None:  # speech, where fairseq joins nothing by itself
+        return
+    for name in settings.subsets:
+        if not name.startswith("train") or name[-1].isdigit():
+            continue
+        for k in count(1):
+            pairs = (f"{source}-{target}.{source}", f"{target}-{source}.{source}")
+            if not any((settings.data / f"{name}{k}.{pair}.idx").is_file() for pair in pairs):
+                break
+            if f"{name}{k}" not in settings.subsets:
+                raise UsageError(
+                    f"{settings.data} holds '{name}{k}', which fairseq-train joins to '{name}': "
+                    f"add it to --subset ({','.join([*settings.subsets, f'{name}{k}'])}), or move "
+                    "its files out of the folder"
+                )
+
+
+def _identity(made_of: Dict[str, Any]) -> str:
+    """Return a checksum by which a shard knows what it was made of."""
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
 def _task(settings: CacheSettings) -> FairseqTask:
@@ -143,35 +207,66 @@ def _made_of(
     settings: CacheSettings, task: FairseqTask, datasets: Dict[str, FairseqDataset]
 ) -> Dict[str, Any]:
     """Describe everything that the values depend on, as JSON."""
-    checkpoints = [
-        {"name": os.path.basename(path), "sha256": file_sha256(Path(path))}
-        for path in tqdm(settings.checkpoints, desc="reading checkpoints", disable=None)
-    ]
+    files = {
+        name: files_sha256(_data_files(settings, task, name), "reading data") for name in datasets
+    }
     return {
         "topk": min(settings.topk, len(task.target_dictionary)),
         "dtype": settings.dtype,
         "teacher_dtype": settings.teacher_dtype,
-        "checkpoints": checkpoints,
+        "checkpoints": checkpoints_sha256(settings.checkpoints),
         "dictionaries": describe_dictionaries(task),
-        "data": {name: describe_dataset(dataset) for name, dataset in datasets.items()},
+        "data": {
+            name: {**describe_dataset(dataset), "files": files[name]}
+            for name, dataset in datasets.items()
+        },
     }
 
 
+def _data_files(settings: CacheSettings, task: FairseqTask, subset: str) -> Dict[str, Path]:
+    """Return the files of a subset by name, and for speech the configuration's."""
+    source, target = _languages(task)
+    if source is not None:
+        names = [
+            f"{subset}.{pair}.{language}{ending}"
+            for pair in (f"{source}-{target}", f"{target}-{source}")
+            for language in (source, target)
+            for ending in (".bin", ".idx")
+        ]
+    else:
+        names = [f"{subset}.tsv", f"{subset}.json"]
+    files = {name: settings.data / name for name in names if (settings.data / name).is_file()}
+    config = getattr(task, "data_cfg", None)
+    if config is not None:
+        name = _option(task, "config_yaml")
+        files[name] = settings.data / name
+        files.update(referenced_files(config.config, settings.data))
+    return files
+
+
+def _languages(task: FairseqTask) -> Tuple[Optional[str], Optional[str]]:
+    return _option(task, "source_lang"), _option(task, "target_lang")
+
+
+def _option(task: Any, name: str) -> Any:
+    # legacy tasks of fairseq keep their options in "args"
+    return getattr(task.cfg or getattr(task, "args", None), name, None)
+
+
 def _is_complete(folder: Path, made_of: Dict[str, Any]) -> bool:
-    """Check whether the cache is complete; ``folder`` must not hold anything else."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
-    found = False
+    """Check whether the cache is complete; ``folder`` must not hold another one."""
     for name in (MANIFEST, _SETTINGS):
         try:
             note = json.loads((folder / name).read_text(encoding="utf-8"))
             theirs = note["made_of"] if name == MANIFEST else note
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            theirs = None
+        if not isinstance(theirs, dict):
             raise UsageError(
                 f"{folder / name} is damaged: remove {folder} and build the cache again"
-            ) from error
+            )
         differing = differences(made_of, theirs)
         if differing:
             raise UsageError(
@@ -180,11 +275,18 @@ def _is_complete(folder: Path, made_of: Dict[str, Any]) -> bool:
             )
         if name == MANIFEST:
             return True
-        found = True
-    # only shards are there if the user removed the manifest to have them checked
-    if not found and not any(folder.glob("*/00000.json")):
-        raise UsageError(f"{folder} exists and is no teacher cache: give another --destdir")
     return False
+
+
+def _require_place(folder: Path) -> None:
+    """Require a folder that is new or empty, or has shards of a cache."""
+    if not folder.is_dir() or (folder / _SETTINGS).exists():
+        return
+    # a killed command may leave temporary files and empty folders
+    is_empty = not any(path.is_file() and path.suffix != ".tmp" for path in folder.rglob("*"))
+    # only shards are there if the user removed the manifest to have them checked
+    if not is_empty and not any(folder.glob("*/00000.json")):
+        raise UsageError(f"{folder} exists and is no teacher cache: give another --destdir")
 
 
 def _num_shards(dataset: FairseqDataset) -> int:
@@ -195,14 +297,15 @@ def _size(dataset: FairseqDataset, shard: int) -> int:
     return min(SHARD_SENTENCES, len(dataset) - shard * SHARD_SENTENCES)
 
 
-def _is_intact(folder: Path, subset: str, shard: int) -> bool:
+def _is_intact(folder: Path, subset: str, shard: int, identity: str) -> bool:
+    """Check a shard's files, and that they were made for this cache."""
     try:
         note = json.loads(shard_path(folder, subset, shard, "json").read_text(encoding="utf-8"))
-        return all(
-            file_sha256(shard_path(folder, subset, shard, kind)) == checksum
-            for kind, checksum in note["sha256"].items()
+        return note["made_of"] == identity and all(
+            file_sha256(shard_path(folder, subset, shard, kind)) == note["sha256"][kind]
+            for kind in ("tokens.npy", "samples.npy")
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -231,11 +334,14 @@ def _check_space(
 
 
 def _run(
-    settings: CacheSettings, pending: List[Tuple[str, int]], progress: Callable[[int], Any]
+    settings: CacheSettings,
+    identity: str,
+    pending: List[Tuple[str, int]],
+    progress: Callable[[int], Any],
 ) -> None:
     workers = min(settings.workers, len(pending))
     if workers == 1:
-        worker = _Worker(settings, rank=0)
+        worker = _Worker(settings, identity, rank=0)
         for name, shard in pending:
             worker.build(name, shard, progress)
         return
@@ -243,9 +349,12 @@ def _run(
     done, ranks = context.Value("q", 0), context.Value("q", 0)
     shown = 0
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_initialise, initargs=(settings, done, ranks)
+        workers,
+        mp_context=context,
+        initializer=_initialise,
+        initargs=(settings, identity, done, ranks),
     ) as pool:
-        futures: List[Future[None]] = [pool.submit(_build, *shard) for shard in pending]
+        futures: List[Future[None]] = [pool.submit(_build_shard, *shard) for shard in pending]
         try:
             while True:
                 failed = next((f for f in futures if f.done() and f.exception()), None)
@@ -256,6 +365,11 @@ def _run(
                 if all(future.done() for future in futures):
                     break
                 time.sleep(0.2)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "a worker process was killed (out of memory?): give fewer --workers, or a smaller "
+                "--max-tokens, and start again to complete the cache"
+            ) from error
         finally:
             for future in futures:
                 future.cancel()
@@ -265,8 +379,8 @@ class _Worker:
     """An ensemble in one process, which computes shards of the cache."""
 
     @without_warnings()
-    def __init__(self, settings: CacheSettings, rank: int) -> None:
-        self.settings = settings
+    def __init__(self, settings: CacheSettings, identity: str, rank: int) -> None:
+        self.settings, self.identity = settings, identity
         self.device = torch.device("cpu")
         if torch.cuda.is_available() and not settings.cpu:
             self.device = torch.device("cuda", rank % torch.cuda.device_count())
@@ -311,6 +425,7 @@ class _Worker:
         arrays = {"tokens.npy": tokens, "samples.npy": samples}
         folder = self.settings.destdir
         note = {
+            "made_of": self.identity,
             "sha256": {
                 kind: write_array(shard_path(folder, subset, shard, kind), array)
                 for kind, array in arrays.items()
@@ -361,17 +476,26 @@ _make_worker: Optional[Callable[[], _Worker]] = None
 _worker: Optional[_Worker] = None
 
 
-def _initialise(settings: CacheSettings, done: Any, ranks: Any) -> None:
+def _initialise(settings: CacheSettings, identity: str, done: Any, ranks: Any) -> None:
     global _progress, _make_worker
+    Thread(target=_end_with_parent, daemon=True).start()
     with ranks.get_lock():
         rank = ranks.value
         ranks.value += 1
     _progress = done
     # called with the first shard, since the pool does not pass on errors of an initialiser
-    _make_worker = lambda: _Worker(settings, rank)  # noqa: E731
+    _make_worker = lambda: _Worker(settings, identity, rank)  # noqa: E731
 
 
-def _build(subset: str, shard: int) -> None:
+def _end_with_parent() -> None:
+    """End this process when the command dies, whose pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _build_shard(subset: str, shard: int) -> None:
     global _worker
     if _worker is None:
         assert _make_worker is not None

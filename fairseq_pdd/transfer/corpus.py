@@ -1,11 +1,14 @@
 """Interface of the data that a transfer set is built from, one class for each fairseq format."""
 
-import os
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, ClassVar, List, Optional, Type
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Type
+
+GENERATED = "test"
+"""Name of the subset in the folder that fairseq-generate reads. fairseq shuffles and augments
+subsets of other names."""
 
 
 class CorpusWriter(ABC):
@@ -56,16 +59,32 @@ class Corpus(ABC):
     def writer(self, folder: Path) -> CorpusWriter:
         """Begin the training set in a folder."""
 
+    @property
     @abstractmethod
-    def link_rest(self, folder: Path) -> None:
-        """Link the other files that training needs into a folder: dictionaries, other subsets."""
+    def has_references(self) -> bool:
+        """True if every sentence has a target."""
+
+    @abstractmethod
+    def made_of(self, translated: bool) -> Dict[str, Any]:
+        """Describe the content of all files that the set is made of, as JSON.
+
+        Args:
+            translated: include what only the ensemble reads.
+        """
+
+    @abstractmethod
+    def stage(self, folder: Path) -> None:
+        """Fill a new folder that fairseq-generate can read; its subset is ``GENERATED``."""
+
+    @abstractmethod
+    def copy_rest(self, folder: Path) -> None:
+        """Copy the other files that training needs into a folder: dictionaries, other subsets."""
 
 
-def link_files(source: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Link the files with wanted names into a folder, or copy them where links do not work."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and wanted(path.name):
-            try:
-                os.link(path.resolve(), folder / path.name)
-            except OSError:  # another file system
-                shutil.copyfile(path, folder / path.name)
+def copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy files into a folder by their new names.
+
+    A link would change with the data: fairseq-preprocess writes into existing files.
+    """
+    for name, path in files.items():
+        shutil.copyfile(path, folder / name)

@@ -5,12 +5,17 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from fairseq.data import Dictionary
+from fairseq.data.audio.audio_utils import FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS
 from fairseq.data.data_utils import post_process
 
 from ..errors import UsageError
+from ..speech.config import read_config
 from ..speech.examples import import_speech_recognition
-from .corpus import Corpus, CorpusWriter, link_files
+from ..speech.manifests import TABLE_FORMAT, read_dictionary, read_list, read_table
+from ..teacher.cache.content import files_sha256, inputs_sha256, referenced_files
+from .corpus import GENERATED, Corpus, CorpusWriter, copy_files
+
+_INPUTS = {".zip", *FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS}
 
 
 class _SpeechCorpus(Corpus):
@@ -21,7 +26,7 @@ class _SpeechCorpus(Corpus):
         subset: name of the subset.
 
     Raises:
-        UsageError: the manifest does not exist, or fairseq cannot read it.
+        UsageError: the manifest does not exist or cannot be read.
     """
 
     suffix: str
@@ -31,24 +36,50 @@ class _SpeechCorpus(Corpus):
         self.data, self.path = data, data / f"{subset}{self.suffix}"
         if not self.path.is_file():
             raise UsageError(f"manifest {self.path} does not exist: check --subset")
-        try:
-            self._read()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(
-                f"manifest {self.path} cannot be read by fairseq: {type(error).__name__}: {error}"
-            ) from error
+        self._read()
 
     def _read(self) -> None:
         raise NotImplementedError
 
-    def link_rest(self, folder: Path) -> None:
-        """Link dictionaries, configuration and held-out manifests, but no features."""
+    def _inputs(self) -> List[str]:
+        """Return the paths of audio or features, in order."""
+        raise NotImplementedError
 
-        def wanted(name: str) -> bool:
-            training = name.startswith("train") and name.endswith(self.suffix)
-            return not training and not name.endswith(".zip")
+    def _referenced(self) -> Dict[str, Path]:
+        """Return files outside the manifests on which text or features depend."""
+        return {}
 
-        link_files(self.data, folder, wanted)
+    @property
+    def has_references(self) -> bool:
+        """True: manifests have transcripts."""
+        return True
+
+    def made_of(self, translated: bool) -> Dict[str, Any]:
+        """Describe manifest, configuration, held-out manifests and, if it is read, the audio."""
+        files = {"manifest": self.path, **self._rest(), **self._referenced()}
+        described: Dict[str, Any] = {"files": files_sha256(files, "reading data")}
+        if translated:
+            described["inputs"] = inputs_sha256(self._inputs())
+        return described
+
+    def stage(self, folder: Path) -> None:
+        """Link the data folder's entries and, as the only manifest, that of this subset."""
+        # fairseq augments subsets whose name starts with "train"
+        for path in self.data.iterdir():
+            if path.suffix != self.suffix:
+                (folder / path.name).symlink_to(path.resolve())
+        (folder / f"{GENERATED}{self.suffix}").symlink_to(self.path.resolve())
+
+    def copy_rest(self, folder: Path) -> None:
+        """Copy dictionaries, configuration and held-out manifests, but no features."""
+        copy_files(self._rest(), folder)
+
+    def _rest(self) -> Dict[str, Path]:
+        def wanted(path: Path) -> bool:
+            training = path.name.startswith("train") and path.suffix == self.suffix
+            return path.is_file() and not training and path.suffix not in _INPUTS
+
+        return {path.name: path for path in sorted(self.data.iterdir()) if wanted(path)}
 
 
 class ManifestCorpus(_SpeechCorpus):
@@ -64,17 +95,15 @@ class ManifestCorpus(_SpeechCorpus):
     hypothesis_lines = "D"  # the table holds text, which training tokenises
 
     def __init__(self, data: Path, subset: str, config_yaml: str) -> None:
-        self.generate_args = ["--task", "speech_to_text", "--config-yaml", config_yaml]
+        # Our task checks the inputs. It also scores hypotheses, which takes a small part of the
+        # decoding time.
+        self.generate_args = ["--task", "distill_speech_to_text", "--config-yaml", config_yaml]
+        self._config = read_config(data / config_yaml)
         super().__init__(data, subset)
 
     def _read(self) -> None:
-        with open(self.path, encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, **_TABLE)
-            self.rows: List[Dict[str, str]] = list(reader)
-            self.columns = list(reader.fieldnames or [])
+        self.columns, self.rows = read_table(self.path)
         self._frames = sum(int(row["n_frames"]) for row in self.rows)
-        if "tgt_text" not in self.columns:
-            raise KeyError("tgt_text")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,26 +116,29 @@ class ManifestCorpus(_SpeechCorpus):
         """Begin ``train.tsv`` in a folder."""
         return _TableWriter(self, folder / "train.tsv")
 
+    def _inputs(self) -> List[str]:
+        root = Path(self._config.audio_root)
+        return [(root / row["audio"]).as_posix() for row in self.rows]
 
-# format of fairseq's own reader
-_TABLE: Dict[str, Any] = {
-    "delimiter": "\t",
-    "quotechar": None,
-    "doublequote": False,
-    "lineterminator": "\n",
-    "quoting": csv.QUOTE_NONE,
-}
+    def _referenced(self) -> Dict[str, Path]:
+        return referenced_files(self._config.config, self.data)
 
 
 class _TableWriter(CorpusWriter):
     def __init__(self, corpus: ManifestCorpus, path: Path) -> None:
-        self._rows = corpus.rows
+        self._rows, self._manifest = corpus.rows, corpus.path
         self._stream = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
-        self._table = csv.DictWriter(self._stream, corpus.columns, **_TABLE)
+        self._table = csv.DictWriter(self._stream, corpus.columns, **TABLE_FORMAT)
         self._table.writeheader()
 
     def add_reference(self, index: int) -> None:
-        self._table.writerow(self._rows[index])
+        row = self._rows[index]
+        if not row["tgt_text"].strip():
+            raise UsageError(
+                f"{self._manifest}: utterance {row['id']}: its transcript is empty; remove it from "
+                "the manifest, or give --targets ensemble"
+            )
+        self._table.writerow(row)
 
     def add_hypothesis(self, index: int, hypothesis: str) -> None:
         self._table.writerow({**self._rows[index], "tgt_text": hypothesis})
@@ -125,10 +157,12 @@ class UtteranceListCorpus(_SpeechCorpus):
     generate_args = ["--task", "distill_speech_recognition"]  # noqa: RUF012
 
     def _read(self) -> None:
-        self.dictionary = Dictionary.load(str(self.data / "dict.txt"))
+        self.dictionary = read_dictionary(
+            self.data / "dict.txt", "give the data that the ensemble was trained on"
+        )
+        utterances = read_list(self.path, self.dictionary)
         example = import_speech_recognition().tasks.speech_recognition
         dataset = example.get_asr_dataset_from_json(str(self.path), self.dictionary)
-        utterances = json.loads(self.path.read_text(encoding="utf-8"))["utts"]
         self.names: List[str] = dataset.ids
         self.utterances: List[Dict[str, Any]] = [utterances[name] for name in self.names]
         self._frames = sum(dataset.frame_sizes)
@@ -143,6 +177,9 @@ class UtteranceListCorpus(_SpeechCorpus):
     def writer(self, folder: Path) -> "_ListWriter":
         """Begin ``train.json`` in a folder."""
         return _ListWriter(self, folder / "train.json")
+
+    def _inputs(self) -> List[str]:
+        return [utterance["input"]["path"] for utterance in self.utterances]
 
 
 class _ListWriter(CorpusWriter):

@@ -1,77 +1,180 @@
-"""Text corpus: the binarised sentence pairs of fairseq-preprocess."""
+"""Text corpus: the binarised data of fairseq-preprocess."""
 
+import re
+from itertools import count
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
-from fairseq.data import Dictionary, data_utils, indexed_dataset
+from fairseq.data import ConcatDataset, Dictionary, data_utils, indexed_dataset
 
 from ..errors import UsageError
-from .corpus import Corpus, CorpusWriter, link_files
+from ..teacher.cache.content import files_sha256
+from .corpus import GENERATED, Corpus, CorpusWriter, copy_files
+
+_FILE = re.compile(r"(?P<split>.+)\.(?P<pair>[^.]+-[^.]+)\.(?P<language>[^.]+)\.(bin|idx)")
 
 
 class SentencePairCorpus(Corpus):
-    """Sources and targets of a subset.
+    """Sources of a subset, and their targets if the data has some.
+
+    fairseq-train joins train1, train2 and so on to train, so they are joined here, too.
 
     Args:
         data: output folder of fairseq-preprocess.
         subset: name of the subset.
-        source_lang: source language; inferred from the folder if not given.
-        target_lang: target language; inferred from the folder if not given.
+        source_lang: source language; the files may be named for the opposite direction.
+        target_lang: target language.
 
     Raises:
-        UsageError: the folder does not hold this subset.
+        UsageError: the folder does not hold this subset or a dictionary.
     """
 
     hypothesis_lines = "H"
 
-    def __init__(
-        self, data: Path, subset: str, source_lang: Optional[str], target_lang: Optional[str]
-    ) -> None:
-        if not (source_lang and target_lang):
-            source_lang, target_lang = data_utils.infer_language_pair(str(data))
-        if source_lang is None or target_lang is None:
-            raise UsageError(
-                f"{data} holds no binarised text to infer the languages from: give "
-                "--source-lang and --target-lang"
-            )
+    def __init__(self, data: Path, subset: str, source_lang: str, target_lang: str) -> None:
         self.data, self.languages = data, (source_lang, target_lang)
         self.pair = f"{source_lang}-{target_lang}"
         for language in self.languages:
-            for name in (f"dict.{language}.txt", f"{subset}.{self.pair}.{language}.idx"):
-                if not (data / name).is_file():
-                    raise UsageError(
-                        f"{data / name} does not exist: check --subset and the languages"
-                    )
-        self.dictionaries = [Dictionary.load(str(data / f"dict.{k}.txt")) for k in self.languages]
-        self.sources, self.references = (
-            data_utils.load_indexed_dataset(str(data / f"{subset}.{self.pair}.{language}"), symbols)
-            for language, symbols in zip(self.languages, self.dictionaries)
-        )
+            if not (data / f"dict.{language}.txt").is_file():
+                raise UsageError(
+                    f"{data / f'dict.{language}.txt'} does not exist: check the languages "
+                    "(--source-lang and --target-lang; by default those of the first member), or "
+                    "copy the dictionary of the ensemble's data"
+                )
+        self.dictionaries = [_dictionary(data / f"dict.{k}.txt") for k in self.languages]
+        self.subsets = list(self._series(subset))
+        if not self.subsets:
+            raise UsageError(
+                f"{data / f'{subset}.{self.pair}.{source_lang}.idx'} does not exist: check "
+                "--subset and the languages"
+            )
+        source, target = self.languages
+        self.sources = self._load([self._prefix(name, source) for name in self.subsets], 0)
+        prefixes = [self._prefix(name, target) for name in self.subsets]
+        found = [prefix for prefix in prefixes if prefix is not None]
+        self.references = self._load(found, 1) if len(found) == len(prefixes) else None
+        if self.references is not None and len(self.references) != len(self.sources):
+            raise UsageError(
+                f"'{subset}' of {data} has {len(self.sources):,} sources and "
+                f"{len(self.references):,} targets: run fairseq-preprocess again"
+            )
+        if len(self.sources) == 0:
+            raise UsageError(f"subset '{subset}' of {data} is empty")
         self.generate_args = [
             "--task", "translation", "--source-lang", source_lang, "--target-lang", target_lang,
         ]  # fmt: skip
+
+    def _series(self, subset: str) -> Iterator[str]:
+        """Yield the subsets that fairseq-train joins."""
+        joins = subset.startswith("train") and not subset[-1].isdigit()
+        for k in count():
+            name = f"{subset}{k or ''}"
+            if self._prefix(name, self.languages[0]) is None or (k and not joins):
+                return
+            yield name
+
+    def _prefix(self, subset: str, language: str) -> Optional[Path]:
+        """Find a side of a subset like fairseq, which accepts files of the opposite direction."""
+        source, target = self.languages
+        for pair in (f"{source}-{target}", f"{target}-{source}", f"{source}-None"):
+            prefix = self.data / f"{subset}.{pair}.{language}"
+            if indexed_dataset.dataset_exists(str(prefix), impl=None):
+                return prefix
+        return None
+
+    def _load(self, prefixes: Sequence[Optional[Path]], side: int) -> Any:
+        parts = []
+        for prefix in prefixes:
+            try:
+                data = data_utils.load_indexed_dataset(str(prefix), self.dictionaries[side])
+            except (OSError, ValueError, AssertionError, RuntimeError) as error:
+                raise UsageError(
+                    f"{prefix}.idx or .bin is damaged ({error}): run fairseq-preprocess again"
+                ) from error
+            if data is None:
+                raise UsageError(f"{prefix}.idx is no data of fairseq-preprocess")
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def tokens(self) -> int:
-        """Return the number of tokens, for each pair that of the longer side."""
-        return int(np.maximum(self.sources.sizes, self.references.sizes).sum())
+        """Return the number of source tokens."""
+        return int(self.sources.sizes.sum())
+
+    @property
+    def has_references(self) -> bool:
+        """True if every sentence has a target."""
+        return self.references is not None
+
+    def made_of(self, translated: bool) -> Dict[str, Any]:
+        """Describe dictionaries, sentences and held-out subsets."""
+        files = {
+            f"{name} {language}{ending}": Path(f"{self._prefix(name, language)}{ending}")
+            for name in self.subsets
+            for language in self.languages
+            if self._prefix(name, language) is not None
+            for ending in (".bin", ".idx")
+        }
+        return {
+            "languages": list(self.languages),
+            "files": files_sha256({**files, **self._rest()}, "reading data"),
+        }
+
+    def stage(self, folder: Path) -> None:
+        """Write the sources of all joined subsets as one subset without targets."""
+        source = self.languages[0]
+        prefix = folder / f"{GENERATED}.{self.pair}.{source}"
+        builder = _builder(prefix, self.dictionaries[0])
+        for i in range(len(self.sources)):
+            builder.add_item(self.sources[i])
+        builder.finalize(f"{prefix}.idx")
+        copy_files({name: path for name, path in self._rest().items() if "dict." in name}, folder)
 
     def writer(self, folder: Path) -> "_PairWriter":
         """Begin ``train.*`` in a folder."""
         return _PairWriter(self, folder)
 
-    def link_rest(self, folder: Path) -> None:
-        """Link dictionaries and held-out subsets."""
+    def copy_rest(self, folder: Path) -> None:
+        """Copy dictionaries and held-out subsets, named for the direction of this corpus."""
+        copy_files(self._rest(), folder)
 
-        def wanted(name: str) -> bool:
-            held_out = f".{self.pair}." in name and not name.startswith("train.")
-            return held_out or name.startswith("dict.")
+    def _rest(self) -> Dict[str, Path]:
+        """Return the files that go into the set as they are, by their names there."""
+        files = {f"dict.{name}.txt": self.data / f"dict.{name}.txt" for name in self.languages}
+        for subset in sorted(self._other_subsets()):
+            prefixes = {name: self._prefix(subset, name) for name in self.languages}
+            for language, prefix in prefixes.items():
+                if None in prefixes.values():  # no targets, so training cannot use it
+                    continue
+                for ending in (".bin", ".idx"):
+                    files[f"{subset}.{self.pair}.{language}{ending}"] = Path(f"{prefix}{ending}")
+        return files
 
-        link_files(self.data, folder, wanted)
+    def _other_subsets(self) -> "set[str]":
+        matches = (_FILE.fullmatch(path.name) for path in self.data.iterdir())
+        names = {match["split"] for match in matches if match is not None}
+        # training would join train1 to the new train
+        return {name for name in names if not re.fullmatch(r"train\d*", name)}
+
+
+def infer_languages(data: Path) -> Optional[Tuple[str, str]]:
+    """Return the languages in the names of the data's files."""
+    source, target = data_utils.infer_language_pair(str(data))
+    return None if source is None or target is None else (source, target)
+
+
+def _dictionary(path: Path) -> Dictionary:
+    try:
+        return Dictionary.load(str(path))
+    except (ValueError, UnicodeError, RuntimeError) as error:
+        raise UsageError(f"{path} is no dictionary of fairseq: {error}") from error
+
+
+def _builder(prefix: Path, dictionary: Dictionary) -> Any:
+    return indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(dictionary))
 
 
 class _PairWriter(CorpusWriter):
@@ -79,18 +182,25 @@ class _PairWriter(CorpusWriter):
 
     def __init__(self, corpus: SentencePairCorpus, folder: Path) -> None:
         self._corpus = corpus
-        self._prefixes = [str(folder / f"train.{corpus.pair}.{name}") for name in corpus.languages]
-        self._builders = [
-            indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(dictionary))
+        self._prefixes = [folder / f"train.{corpus.pair}.{name}" for name in corpus.languages]
+        self._builders: List[Any] = [
+            _builder(prefix, dictionary)
             for prefix, dictionary in zip(self._prefixes, corpus.dictionaries)
         ]
 
     def add_reference(self, index: int) -> None:
+        assert self._corpus.references is not None
         self._add((self._corpus.sources[index], self._corpus.references[index]))
 
     def add_hypothesis(self, index: int, hypothesis: str) -> None:
         dictionary = self._corpus.dictionaries[1]
-        target = dictionary.encode_line(hypothesis, append_eos=True, add_if_not_exist=False)
+        target = dictionary.encode_line(
+            hypothesis,
+            # symbols may hold characters that Python takes for spaces
+            line_tokenizer=lambda line: line.split(" "),
+            append_eos=True,
+            add_if_not_exist=False,
+        )
         self._add((self._corpus.sources[index], target))
 
     def _add(self, items: Tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -5,54 +5,76 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from tqdm import tqdm
 
+from ..checkpoints.fit import require_files
 from ..errors import UsageError
+from ..records.files import lock_file, write_text
+from ..teacher.cache.content import checkpoints_sha256
+from ..teacher.cache.layout import differences, require_subset_name
 from .corpus import Corpus
 from .manifests import ManifestCorpus, UtteranceListCorpus
+from .members import languages, require_fit
+from .options import search_options
 from .pairs import SentencePairCorpus
 from .settings import TransferSettings
 from .translate import translate
 
 MANIFEST = "transfer-set.json"
+_SETTINGS = "settings.json"
 
 
 def build_transfer_set(settings: TransferSettings) -> None:
     """Build the set, or do nothing if it is complete.
 
+    A set is known by the content of what it was made of: checkpoints, data, audio and the options
+    of the search. All of it is read at the start, audio and features too.
+
     Raises:
-        UsageError: input is missing, ``destdir`` holds something else, or translation failed.
+        UsageError: input is missing, ``destdir`` holds something else, another process builds the
+            set, or translation failed.
     """
     _check(settings)
     corpus = _corpus(settings)
-    destdir, manifest = settings.destdir, settings.destdir / MANIFEST
-    fingerprint = settings.fingerprint()
-    if destdir.exists():
-        if manifest.is_file() and json.loads(manifest.read_text())["settings"] == fingerprint:
-            tqdm.write(f"{destdir} is complete already")
-            return
+    if settings.needs_references and not corpus.has_references:
         raise UsageError(
-            f"{destdir} exists and is not this transfer set: remove it or give another --destdir"
+            f"'{settings.subset}' of {settings.data} has no targets: give --targets ensemble"
         )
-    work = destdir.with_name(destdir.name + ".partial")
-    _prepare_work(work, fingerprint)
+    options = search_options(settings, corpus)
+    if settings.translates:
+        require_fit(settings, corpus)
+    if settings.destdir.exists():
+        made_of = _made_of(settings, corpus, options)
+        _require_complete(settings.destdir, made_of)
+        _remove_leftovers(settings.destdir, made_of)
+        tqdm.write(f"{settings.destdir} is complete already")
+        return
+    with lock_file(settings.destdir):
+        if settings.destdir.exists():
+            raise UsageError(f"another process has just made {settings.destdir}: start again")
+        try:
+            _build(settings, corpus, _made_of(settings, corpus, options))
+        except OSError as error:
+            raise UsageError(f"cannot write {settings.destdir}: {error}") from error
+
+
+def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) -> None:
+    destdir = settings.destdir
+    work = _work(destdir)
+    _prepare_work(work, made_of)
 
     pairs = 0
     dropped = 0
-    output = work / "set"
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir()
+    output = _empty(work / "set")
     with corpus.writer(output) as writer:
-        if settings.targets in ("reference", "both"):
+        if settings.needs_references:
             for index in range(len(corpus)):
                 writer.add_reference(index)
                 pairs += 1
-        if settings.targets in ("ensemble", "both"):
-            # fairseq-generate fails for a part without batches
-            workers = max(1, min(settings.workers, corpus.tokens() // settings.max_tokens))
-            hypotheses = translate(replace(settings, workers=workers), corpus, work)
+        if settings.translates:
+            hypotheses = _translate(settings, corpus, work)
             for index in range(len(corpus)):
                 hypothesis = hypotheses.get(index)
                 if not hypothesis:  # the source is too long for the models, or the output empty
@@ -65,10 +87,11 @@ def build_transfer_set(settings: TransferSettings) -> None:
             f"the ensemble translated no sentence of '{settings.subset}' (--subset): all are too "
             "long for the models, or all outputs are empty"
         )
-    corpus.link_rest(output)
+    corpus.copy_rest(output)
     counts = {"pairs": pairs, "sentences": len(corpus), "dropped": dropped}
-    manifest_text = json.dumps({"settings": fingerprint, "counts": counts}, indent=2)
-    (output / MANIFEST).write_text(manifest_text + "\n")
+    write_text(
+        output / MANIFEST, json.dumps({"made_of": made_of, "counts": counts}, indent=2) + "\n"
+    )
     os.replace(output, destdir)
     shutil.rmtree(work)
     tqdm.write(
@@ -77,15 +100,22 @@ def build_transfer_set(settings: TransferSettings) -> None:
     )
 
 
+def _translate(settings: TransferSettings, corpus: Corpus, work: Path) -> Dict[int, str]:
+    # fairseq-generate fails for a part without batches
+    workers = max(1, min(settings.workers, corpus.tokens() // settings.max_tokens))
+    data = work / "data"
+    corpus.stage(_empty(data))
+    return translate(replace(settings, workers=workers), corpus, data, work)
+
+
 def _check(settings: TransferSettings) -> None:
     if not settings.data.is_dir():
         raise UsageError(
             f"data folder {settings.data} does not exist: give the data that the ensemble was "
             "trained on"
         )
-    missing = [path for path in settings.checkpoints if not os.path.isfile(path)]
-    if missing:
-        raise UsageError(f"checkpoint not found: {', '.join(missing)} (--path a.pt:b.pt)")
+    require_subset_name(settings.subset, "--subset")
+    require_files(settings.checkpoints, "--path")
 
 
 def _corpus(settings: TransferSettings) -> Corpus:
@@ -95,13 +125,89 @@ def _corpus(settings: TransferSettings) -> Corpus:
         return ManifestCorpus(data, subset, settings.config_yaml)
     if (data / "dict.txt").is_file() and any(data.glob("*.json")):
         return UtteranceListCorpus(data, subset)
-    return SentencePairCorpus(data, subset, settings.source_lang, settings.target_lang)
+    return SentencePairCorpus(data, subset, *languages(settings))
 
 
-def _prepare_work(work: Path, fingerprint: Dict[str, Any]) -> None:
-    """Create the working folder; keep the parts of an interrupted run with the same settings."""
-    note = work / "settings.json"
-    if note.is_file() and json.loads(note.read_text()) != fingerprint:
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(fingerprint))
+def _made_of(settings: TransferSettings, corpus: Corpus, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Describe everything that the set depends on, as JSON."""
+    made_of: Dict[str, Any] = {
+        "targets": settings.targets,
+        "data": corpus.made_of(settings.translates),
+    }
+    if settings.translates:
+        made_of["checkpoints"] = checkpoints_sha256(settings.checkpoints)
+        made_of["beam"] = settings.beam
+        made_of["options"] = options
+    described: Dict[str, Any] = json.loads(json.dumps(made_of))
+    return described
+
+
+def _require_complete(destdir: Path, made_of: Dict[str, Any]) -> None:
+    """Raise :class:`UsageError` unless a folder is the complete set."""
+    advice = "remove it or give another --destdir"
+    manifest = destdir / MANIFEST
+    if not manifest.is_file():
+        raise UsageError(f"{destdir} exists and is no transfer set: {advice}")
+    found = _read_made_of(manifest, advice, "made_of")
+    differing = differences(made_of, found)
+    if differing:
+        raise UsageError(
+            f"{destdir} exists and is not this transfer set: it differs in "
+            f"{', '.join(differing)}; {advice}"
+        )
+
+
+def _work(destdir: Path) -> Path:
+    """Return the folder of an unfinished set."""
+    return destdir.with_name(destdir.name + ".partial")
+
+
+def _remove_leftovers(destdir: Path, made_of: Dict[str, Any]) -> None:
+    """Remove the working folder of a command that was killed when the set was complete."""
+    work = _work(destdir)
+    if (work / _SETTINGS).is_file() and _read_made_of(
+        work / _SETTINGS, "remove it", None
+    ) == made_of:
+        with lock_file(destdir):
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _prepare_work(work: Path, made_of: Dict[str, Any]) -> None:
+    """Create the working folder; keep the parts of an interrupted run for the same set."""
+    note = work / _SETTINGS
+    if note.is_file():
+        advice = "remove it or give another --destdir"
+        differing = differences(made_of, _read_made_of(note, advice, None))
+        if differing:
+            raise UsageError(
+                f"{work} holds the interrupted run of another set, which differs in "
+                f"{', '.join(differing)}: {advice}"
+            )
+    elif work.exists() and not work.is_dir():
+        raise UsageError(f"{work} is a file, but the command needs a folder of this name: move it")
+    # a killed command may leave temporary files
+    elif work.exists() and any(path.suffix != ".tmp" for path in work.iterdir()):
+        raise UsageError(f"{work} exists and is no interrupted run: move it")
+    else:
+        work.mkdir(parents=True, exist_ok=True)
+        write_text(note, json.dumps(made_of) + "\n")
+
+
+def _read_made_of(path: Path, advice: str, key: Optional[str]) -> Dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if key is not None:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{path} is damaged or of another version: {advice.replace('it', str(path.parent), 1)}"
+        )
+    return value
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder

@@ -1,10 +1,8 @@
 """Settings of a transfer set."""
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,12 @@ class TransferSettings:
     workers: int
     generate_args: Tuple[str, ...]
 
-    def fingerprint(self) -> Dict[str, Any]:
-        """Return everything that the result depends on, as JSON."""
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        values["checkpoints"] = [
-            [os.path.abspath(path), os.path.getsize(path)] for path in self.checkpoints
-        ]
-        values["data"] = str(self.data.resolve())
-        fingerprint: Dict[str, Any] = json.loads(json.dumps(values))
-        return fingerprint
+    @property
+    def translates(self) -> bool:
+        """True if the ensemble's outputs are wanted."""
+        return self.targets in ("ensemble", "both")
+
+    @property
+    def needs_references(self) -> bool:
+        """True if the targets of the data are wanted."""
+        return self.targets in ("reference", "both")

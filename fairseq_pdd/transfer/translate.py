@@ -1,29 +1,44 @@
-"""Translation of a subset by ``fairseq-generate``, in parts that survive an interruption."""
+"""Translation of a subset by ``fairseq-generate``, in parts that survive an interruption.
 
+Each part is a folder. A process writes into a new folder in it, and when it has ended well, a
+note names its output. Processes that outlive a killed command write into folders that nobody
+reads.
+"""
+
+import ctypes
+import hashlib
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Optional
 
 from tqdm import tqdm
 
 from ..errors import UsageError
-from .corpus import Corpus
+from ..records.files import write_text
+from ..teacher.cache.content import file_sha256
+from .corpus import GENERATED, Corpus
+from .options import own_args
 from .settings import TransferSettings
 
 _POLL_SECONDS = 0.5
-# start of the last line of a complete output file
-_END = b"Generate "
+_OUTPUT = f"generate-{GENERATED}.txt"
+_NOTE = "complete.json"
 
 
-def translate(settings: TransferSettings, corpus: Corpus, work: Path) -> Dict[int, str]:
+def translate(settings: TransferSettings, corpus: Corpus, data: Path, work: Path) -> Dict[int, str]:
     """Find the best hypothesis of each sentence.
 
     Args:
         settings: checkpoints, options and number of parts.
         corpus: sentences to translate.
+        data: folder with the subset to translate, from ``corpus.stage``.
         work: folder for the parts; complete parts in it are not translated again.
 
     Returns:
@@ -34,74 +49,144 @@ def translate(settings: TransferSettings, corpus: Corpus, work: Path) -> Dict[in
     Raises:
         UsageError: fairseq-generate failed.
     """
-    parts = [work / f"part-{i}-of-{settings.workers}" for i in range(settings.workers)]
-    pending = [i for i, part in enumerate(parts) if not _is_complete(_output(part, settings))]
-    processes = {i: _start(settings, corpus, i, parts[i]) for i in pending}
-    counters = [_Counter(_output(part, settings)) for part in parts]
+    parts = _parts(settings, work)
+    attempts = [_Attempt(part) for part in parts if _finished(part) is None]
+    running: List[_Attempt] = []
     try:
+        for attempt in attempts:
+            attempt.start(settings, corpus, data, parts.index(attempt.part))
+            running.append(attempt)
         with tqdm(
             total=len(corpus),
             desc="translating",
             unit=" sentences",
             mininterval=0.5 if sys.stderr.isatty() else 15,
         ) as bar:
-            while True:
-                running = [i for i, process in processes.items() if process.poll() is None]
-                for i, process in processes.items():
-                    if process.returncode not in (None, 0):
-                        raise _failure(parts[i])
-                bar.update(sum(counter.new() for counter in counters))
-                if not running:
-                    break
+            finished = [output for part in parts if (output := _finished(part)) is not None]
+            bar.update(sum(_Counter(output).new() for output in finished))
+            while running:
                 time.sleep(_POLL_SECONDS)
+                bar.update(sum(attempt.counter.new() for attempt in attempts))
+                running = [attempt for attempt in running if not attempt.ended()]
     finally:
-        for process in processes.values():
-            if process.poll() is None:
-                process.terminate()
+        for attempt in running:
+            attempt.stop()
     hypotheses: Dict[int, str] = {}
     for part in parts:
-        if not _is_complete(_output(part, settings)):
-            raise _failure(part)
-        hypotheses.update(_read(_output(part, settings), corpus.hypothesis_lines))
+        output = _finished(part)
+        if output is None:
+            raise UsageError(f"{part} has been changed by another program: start again")
+        hypotheses.update(_read(output, corpus.hypothesis_lines))
     return hypotheses
 
 
+def _parts(settings: TransferSettings, work: Path) -> List[Path]:
+    """Return the folders of the parts; each division of the sentences has its own."""
+    division = [settings.workers, settings.max_tokens, *settings.generate_args]
+    name = hashlib.sha256(json.dumps(division).encode()).hexdigest()[:8]
+    return [work / f"part-{i}-of-{settings.workers}-{name}" for i in range(settings.workers)]
+
+
+class _Attempt:
+    """A process of fairseq-generate that translates a part."""
+
+    def __init__(self, part: Path) -> None:
+        self.part = part
+        # what a killed command left
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(dir=part))
+        self.counter = _Counter(self._folder / _OUTPUT)
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def start(self, settings: TransferSettings, corpus: Corpus, data: Path, index: int) -> None:
+        """Start the process for part number ``index``."""
+        self._process = _start(settings, corpus, data, index, self._folder)
+
+    def ended(self) -> bool:
+        """Return True if the process has ended, and note its output.
+
+        Raises:
+            UsageError: the process failed.
+        """
+        assert self._process is not None
+        if self._process.poll() is None:
+            return False
+        output = self._folder / _OUTPUT
+        if self._process.returncode != 0 and not self._has_no_sentence():
+            raise self._failure()
+        if not output.is_file():
+            raise self._failure()
+        note = {"file": f"{self._folder.name}/{_OUTPUT}", "sha256": file_sha256(output)}
+        write_text(self.part / _NOTE, json.dumps(note) + "\n")
+        return True
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _has_no_sentence(self) -> bool:
+        """Return True if all sentences of the part are too long, which fairseq fails for."""
+        # it divides by the time of the sentences
+        return self._last_line().startswith("ZeroDivisionError") and self.counter.total() == 0
+
+    def _last_line(self) -> str:
+        lines = (self._folder / "stderr.log").read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "no message").strip()
+
+    def _failure(self) -> UsageError:
+        assert self._process is not None
+        line = self._last_line()
+        if self._process.returncode < 0:
+            line = f"signal {-self._process.returncode} ended it (out of memory?); {line}"
+        line = line.replace("fairseq_pdd: error: ", "")
+        return UsageError(
+            f"fairseq-generate failed: {line} (its full output is in {self._folder}/stderr.log)"
+        )
+
+
 def _start(
-    settings: TransferSettings, corpus: Corpus, index: int, part: Path
+    settings: TransferSettings, corpus: Corpus, data: Path, index: int, folder: Path
 ) -> "subprocess.Popen[bytes]":
-    part.mkdir(exist_ok=True)
     command = [
-        sys.executable, "-m", "fairseq_cli.generate", str(settings.data),
+        sys.executable, "-m", "fairseq_cli.generate", *own_args(settings, corpus, data),
         # the plugin allows the types in fairseq's checkpoints, which PyTorch would refuse to load
-        "--user-dir", str(Path(__file__).parents[1]), *corpus.generate_args,
-        "--path", ":".join(settings.checkpoints), "--gen-subset", settings.subset,
-        "--beam", str(settings.beam), "--nbest", "1", "--max-tokens", str(settings.max_tokens),
-        "--skip-invalid-size-inputs-valid-test", "--no-progress-bar",
-        # some versions of fairseq drop a last batch of another size
-        "--required-batch-size-multiple", "1",
+        "--user-dir", str(Path(__file__).parents[1]),
         "--distributed-world-size", str(settings.workers), "--distributed-rank", str(index),
-        "--results-path", str(part), *settings.generate_args,
+        "--results-path", str(folder), *settings.generate_args,
     ]  # fmt: skip
     environment = dict(os.environ)
     if settings.workers > 1:
         # processes that all use all cores slow each other down
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-    with open(part / "stderr.log", "wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    with open(folder / "stderr.log", "wb") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
 
 
-def _output(part: Path, settings: TransferSettings) -> Path:
-    return part / f"generate-{settings.subset}.txt"
+def _end_with_parent() -> None:
+    """Have Linux kill this process when the command that started it dies."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 class _Counter:
     """Counter of the hypotheses in a growing file, which reads each part of the file once."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
+        self._path, self._offset, self._found = path, 0, 0
 
     def new(self) -> int:
+        """Return the number of hypotheses since the last call."""
         if not self._path.is_file():
             return 0
         with open(self._path, "rb") as stream:
@@ -112,15 +197,24 @@ class _Counter:
         if end < 0:
             return 0
         self._offset += end
-        return data[:end].count(b"\nH-")
+        found = data[:end].count(b"\nH-")
+        self._found += found
+        return found
+
+    def total(self) -> int:
+        """Return the number of hypotheses."""
+        self.new()
+        return self._found
 
 
-def _is_complete(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 4096))
-        return any(line.startswith(_END) for line in stream.read().split(b"\n"))
+def _finished(part: Path) -> Optional[Path]:
+    """Return the output of a part that is complete and intact."""
+    try:
+        note = json.loads((part / _NOTE).read_text(encoding="utf-8"))
+        output = part / note["file"]
+        return output if file_sha256(output) == note["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _read(path: Path, kind: str) -> Dict[int, str]:
@@ -132,11 +226,3 @@ def _read(path: Path, kind: str) -> Dict[int, str]:
                 name, _, hypothesis = line.rstrip("\n").split("\t", 2)
                 hypotheses[int(name[2:])] = hypothesis
     return hypotheses
-
-
-def _failure(part: Path) -> UsageError:
-    lines = (part / "stderr.log").read_text(errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "no message")
-    return UsageError(
-        f"fairseq-generate failed: {last.strip()} (its full output is in {part}/stderr.log)"
-    )

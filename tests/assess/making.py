@@ -42,8 +42,12 @@ def output(
 def records(
     size: int, scale: float, seed: int, kind: str = "ensemble", nbest: int = 2
 ) -> List[Dict[str, Any]]:
-    """Make outputs with wrong words, which are twice as uncertain; ``scale`` is uncertainty."""
+    """Make outputs with wrong words, which are twice as uncertain; ``scale`` is uncertainty.
+
+    The references do not depend on the seed, but on the set, of which ``scale`` is typical.
+    """
     rng = random.Random(seed)
+    texts = random.Random(scale)
 
     def values(wrong: List[int]) -> Dict[str, Any]:
         names = SINGLE if kind == "single" else MEASURES
@@ -52,7 +56,7 @@ def records(
 
     made = []
     for number in range(size):
-        reference = [f"word{rng.randint(0, 50)}" for _ in range(rng.randint(4, 9))]
+        reference = [f"word{texts.randint(0, 50)}" for _ in range(texts.randint(4, 9))]
         for rank in range(nbest):
             wrong = [int(rng.random() < 0.2) for _ in reference]
             words = ["mistake" if bad else word for word, bad in zip(reference, wrong)]

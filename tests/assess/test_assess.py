@@ -36,8 +36,8 @@ def test_likelihood_is_per_token_of_the_corpus() -> None:
 
 
 def test_an_impossible_output_has_no_likelihood() -> None:
-    records = collect_records([record(0, 1.0), record(1, 1.0, log_prob=None)], "nll.jsonl")
-    with pytest.raises(UsageError, match=r"nll\.jsonl: id 1 has log_prob null"):
+    records = collect_records([record(0, 1.0), record(1, 1.0, log_prob=-3.4028235e38)], "nll.jsonl")
+    with pytest.raises(UsageError, match=r"nll\.jsonl: id 1 has probability 0"):
         negative_log_likelihood(records)
 
 

@@ -1,13 +1,14 @@
-"""Expected calibration error against hand computation and torchmetrics."""
+"""Expected calibration error against hand computation and brute force."""
+
+import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.functional.classification import binary_calibration_error
 
 from fairseq_pdd.assess import reliability_diagram
+from fairseq_pdd.errors import UsageError
 
 
 def test_by_hand() -> None:
@@ -21,17 +22,32 @@ def test_by_hand() -> None:
     assert found.ece == pytest.approx((2 * 0.35 + 3 * 0.2) / 5)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1, width=32, exclude_max=True), st.booleans()), min_size=1))
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1))
 @settings(max_examples=50)
-def test_error_equals_that_of_torchmetrics(pairs: "list[tuple[float, bool]]") -> None:
+def test_error_follows_its_definition(pairs: "list[tuple[float, bool]]") -> None:
     confidence, correct = (np.array(column) for column in zip(*pairs))
-    # torchmetrics' binary error is of the positive class, so labels are `correct` itself
-    expected = binary_calibration_error(
-        torch.tensor(confidence), torch.tensor(correct).int(), n_bins=16
-    )
-    # sixteenths are exact, so that both draw the same limits
+    bins: dict[int, list[float]] = {}
+    for value, right in pairs:
+        # sixteenths are exact; the last bin holds 1, too
+        bins.setdefault(min(math.floor(value * 16), 15), []).append(value - right)
+    expected = math.fsum(abs(math.fsum(gaps)) for gaps in bins.values()) / len(pairs)
     found = reliability_diagram(confidence, correct, bins=16)
-    assert found.ece == pytest.approx(expected.item(), abs=1e-5)
+    assert found.ece == pytest.approx(expected, abs=1e-9)
+
+
+def test_certainty_shares_the_last_bin() -> None:
+    """The example of the issue: torchmetrics 1.9 gives 0.12 with a bin for 1 alone."""
+    confidence = np.repeat([0.96, 1.0], 500)
+    correct = np.concatenate([np.ones(500, bool), np.arange(500) < 400])
+    found = reliability_diagram(confidence, correct)
+    assert found.counts.tolist() == [0] * 14 + [1000]
+    assert found.ece == pytest.approx(0.08)  # |0.98 - 0.90|
+
+
+@pytest.mark.parametrize("odd", [-0.1, 1.1, np.nan, np.inf])
+def test_a_confidence_is_a_probability(odd: float) -> None:
+    with pytest.raises(UsageError, match="is no probability"):
+        reliability_diagram(np.array([0.5, odd]), np.array([True, True]))
 
 
 def test_true_probabilities_have_no_error() -> None:

@@ -192,3 +192,26 @@ def test_the_real_command_warns_and_fails_without_a_traceback(folder: Path, tmp_
     warning, error = finished.stderr.splitlines()
     assert "lacks 2 of the ids up to 29, the first of them 0" in warning
     assert "ood.jsonl, line 2, repeats id 0, rank 0" in error
+
+
+def test_a_measure_may_have_any_name(tmp_path: Path) -> None:
+    """Names of measures are no paths."""
+    for name in ("test", "ood_x"):
+        made = making.records(6, 0.3, seed=len(name), kind="student")
+        for line in made:
+            line["sequence"]["../a/b"] = line["sequence"].pop("epkl")
+        making.write(tmp_path / f"{name}.jsonl", made)
+    paths = [tmp_path / f"{name}.jsonl" for name in ("test", "ood_x")]
+    run("ood", *paths, "--measure", "../a/b", "--resamples", 0, "--plots", tmp_path / "p" / "q")
+    assert sorted(path.name for path in (tmp_path / "p").rglob("*.svg")) == [
+        "histograms-..%2Fa%2Fb.svg",
+        "roc-..%2Fa%2Fb.svg",
+    ]
+
+
+def test_measures_are_given_once(folder: Path) -> None:
+    options = ["--measure", "epkl", "--measure", "epkl"]
+    out = run("table", folder, "--system", "pd_send2", *options).output
+    assert out.count("french epkl") == 1
+    out = run("errors", folder / "pd_send2" / "test.jsonl", *options).output
+    assert out.count("epkl") == 1

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fairseq_pdd.assess import plots, rejection, reliability_diagram
+from fairseq_pdd.errors import UsageError
 
 RNG = np.random.default_rng(0)
 INSIDE, OUTSIDE = RNG.gamma(2, 0.3, 80), RNG.gamma(4, 0.3, 60)
@@ -68,3 +69,51 @@ def test_curves_differ_without_colour() -> None:
     lines = plots.roc_curves(pairs).axes[0].lines[1:]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
     assert len({line.get_linestyle() for line in lines[:4]}) == 4
+
+
+NAMES = ["$x$", "_hidden", "a_b^c", "lr=0.1,[2]", r"caf\xe9", "$"]
+
+
+def test_labels_are_shown_as_they_are(tmp_path: Path) -> None:
+    made = figures()
+    made["roc"] = plots.roc_curves(dict.fromkeys(NAMES, (INSIDE, OUTSIDE)), "$title")
+    made["rejection"] = plots.rejection_curves({n: rejection(ERRORS, INSIDE) for n in NAMES})
+    bins = reliability_diagram(ERRORS, ERRORS < 0.5)
+    made["reliability"] = plots.reliability(dict.fromkeys(NAMES, bins), "_title")
+    for name in ("roc", "rejection", "reliability"):
+        text = plots.save(made[name], tmp_path, name)[1].read_text("utf-8")
+        labels = legend(made[name])[-len(NAMES) :]
+        assert [label.partition(" (")[0] for label in labels] == NAMES
+        found = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter()]
+        for label in labels:
+            assert any(label in drawn for drawn in found)
+    panel = plots.histograms(INSIDE, {"_hidden": OUTSIDE, "in-domain": OUTSIDE})
+    plots.save(panel, tmp_path, "panel")
+    assert legend(panel) == ["in-domain", "_hidden"]
+    entries = panel.axes[1].get_legend().get_texts()
+    assert [text.get_text() for text in entries] == ["in-domain", "in-domain (out-of-domain)"]
+
+
+def test_what_is_not_defined_is_drawn_as_such() -> None:
+    flat, one = np.ones(5), np.ones(1)
+    assert legend(plots.roc_curves({"a": (flat, flat), "b": (flat, one)})) == [
+        "a (not defined)",
+        "b (not defined)",
+    ]
+    infinite = np.full(3, np.inf)
+    assert plots.histograms(infinite, {"a": infinite}).axes
+
+
+def test_a_full_disk_leaves_the_older_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plots.save(figures()["roc"], tmp_path, "roc")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UsageError, match=r"cannot write .*roc\.png: .*No space left"):
+        plots.save(figures()["rejection"], tmp_path, "roc")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -51,9 +51,22 @@ def test_sentences_have_errors_from_none_upwards() -> None:
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_pieces_are_joined_first(metric: Metric) -> None:
-    made = records([("▁the ▁c at", "▁the ▁ca t")])
+    tokens = ["▁the", "▁c", "at", "</s>"]
+    made = collect_records([making.output(0, tokens, [0.1] * 4, "▁the ▁c at", "▁the ▁ca t")])
     assert sentence_errors(made, metric).tolist() == [0]
     assert corpus_quality(made, metric).value in (0, pytest.approx(100))
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_marks_in_a_text_count(metric: Metric) -> None:
+    """The example of the issue: "@@" of a diff is no mark of a sub-word."""
+    diff = "@@ -1,3 +1,3 @@ fix"
+    for text, reference, right in ((diff, diff, True), (diff, "-1,3 +1,3 fix", False)):
+        error = sentence_errors(records([(text, reference)]), metric)
+        assert (error == 0) == right
+    assert corpus_quality(records([(diff, "-1,3 +1,3 fix")]), Metric.wer).value == pytest.approx(
+        200 / 3
+    )
 
 
 def test_a_missing_reference_is_named() -> None:

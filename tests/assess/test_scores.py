@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fairseq_pdd.assess import Combination, combine
+from fairseq_pdd.errors import UsageError
 from fairseq_pdd.records import collect_records
 
 
@@ -72,20 +73,23 @@ def test_an_ensemble_of_products_has_its_own_weights() -> None:
     assert found["expr.total"] == pytest.approx([0.9 * 10 + 0.1 * 20])
 
 
-def test_a_value_too_large_for_a_number_is_the_most_uncertain(
+LARGEST = 3.4028235e38  # is read as infinite
+
+
+def test_a_value_beyond_float32_is_the_most_uncertain(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lists = [record(0, 0, -1.0, None), record(1, 0, -1.0, 3.0), record(1, 1, -900.0, None)]
+    lists = [record(0, 0, -1.0, LARGEST), record(1, 0, -1.0, 3.0), record(1, 1, -900.0, LARGEST)]
     with caplog.at_level(logging.WARNING):
         scores = collect_records(lists, "test.jsonl")
         assert combine(scores)["total"].tolist() == [np.inf, 3.0]
-    assert "test.jsonl: total is null in 2 of 3 hypotheses" in caplog.text
+    assert "test.jsonl: total is beyond float32 in 2 of 3 hypotheses" in caplog.text
     # without weight it adds nothing
     assert combine(scores, Combination.weighted)["total"].tolist() == [np.inf, 3.0]
 
 
 def test_an_impossible_hypothesis_has_no_weight() -> None:
-    lists = [record(0, 0, -1.0, 1.0), record(0, 1, None, 9.0), record(1, 0, None, 4.0)]
+    lists = [record(0, 0, -1.0, 1.0), record(0, 1, -LARGEST, 9.0), record(1, 0, -LARGEST, 4.0)]
     assert combine(collect_records(lists), Combination.weighted)["total"].tolist() == [1.0, 4.0]
 
 
@@ -94,3 +98,14 @@ def test_single_hypotheses_have_nothing_to_combine(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         assert combine(scores, Combination.mean)["total"].tolist() == [5.0]
     assert "test.jsonl has one hypothesis per sentence" in caplog.text
+
+
+def test_a_model_without_measures_has_nothing_to_combine() -> None:
+    with pytest.raises(UsageError, match=r"test\.jsonl: every measure is null"):
+        combine(collect_records([record(0, 0, -1.0, None)], "test.jsonl"))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
+def test_a_temperature_is_a_positive_number(temperature: float) -> None:
+    with pytest.raises(UsageError, match="is no positive number"):
+        combined(Combination.weighted, temperature)

@@ -1,6 +1,10 @@
 """Systems, seeds and sets side by side."""
 
+import glob
+import json
 import logging
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -23,12 +27,19 @@ from fairseq_pdd.assess import (
     latex,
     markdown,
     negative_log_likelihood,
+    set_name,
     sets_of,
 )
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.records import read_records
 
 from . import making
+
+
+def area(inside: np.ndarray, outside: np.ndarray) -> float:
+    found = detect(inside, outside, 0)
+    assert found is not None
+    return found.roc_auc.value
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +62,71 @@ def test_systems_are_selected_named_and_ordered(folder: Path) -> None:
         System("both", (folder / "ensemble", folder / "pd_send2")),
         System("ensemble", (folder / "ensemble",)),
     ]
-    with pytest.raises(UsageError, match="sent does not exist: 'S=sent' names no records"):
+    with pytest.raises(UsageError, match="sent does not exist: --system 'S=sent' names no folder"):
         choose_systems(folder, ["S=sent"])
     with pytest.raises(UsageError, match="two systems are called 'S'"):
         choose_systems(folder, ["S=single-seed1", "S=single-seed2"])
+
+
+def named(root: Path, *names: str) -> Path:
+    """Make a folder of systems with names that people have."""
+    for name in names:
+        making.write(root / name / "test.jsonl", making.records(4, 0.3, seed=1))
+    return root
+
+
+NAMES = [
+    "a=b",
+    "lr=0.1,wd=0",
+    "run[0.1]",
+    "$x$",
+    "_private",
+    "two words",
+    "a-seed1-b",
+    "-seed2",
+    "x*",
+]
+
+
+def test_folders_may_have_any_name(tmp_path: Path) -> None:
+    folder = named(tmp_path / "with = and [0]", *NAMES)
+    assert [system.name for system in find_systems(folder)] == sorted(NAMES)
+    for name in NAMES:
+        (alone,) = choose_systems(folder, [name])
+        assert alone == System(name, (folder / name,))
+        assert choose_systems(folder, [f"A = B={name}"]) == [System("A = B", (folder / name,))]
+        absolute = folder / name
+        assert choose_systems(Path("elsewhere"), [f"S={absolute}"]) == [System("S", (absolute,))]
+    pair = f"S=a=b,{folder / '_private'}"
+    assert choose_systems(folder, [pair])[0].runs == (folder / "a=b", folder / "_private")
+    wild = f"S={glob.escape(str(folder))}/*-seed*"
+    assert choose_systems(folder, [wild])[0].runs == (folder / "-seed2", folder / "a-seed1-b")
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9-seed1")
+    folder = named(tmp_path, name, "new\nline")
+    assert [system.name for system in find_systems(folder)] == [r"caf\xe9", r"new\nline"]
+    (system,) = choose_systems(folder, [name])
+    assert system.name == r"caf\xe9-seed1"
+    assert set_name(os.fsdecode(b"ood_caf\xe9")) == r"caf\xe9"
+    assert set_name("ood_") == "ood_"
+
+
+def test_copies_that_programs_made_are_no_systems(tmp_path: Path) -> None:
+    folder = named(tmp_path, "a", ".ipynb_checkpoints")
+    shutil.copy(folder / "a" / "test.jsonl", folder / "a" / "._test.jsonl")
+    assert [system.name for system in find_systems(folder)] == ["a"]
+    assert sets_of(find_systems(folder)) == ["test"]
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    folder = named(tmp_path, "a")
+    (folder / "empty").mkdir()
+    with pytest.raises(UsageError, match="a is twice in --system 'S=a,a'"):
+        choose_systems(folder, ["S=a,a"])
+    with pytest.raises(UsageError, match="empty has no records"):
+        choose_systems(folder, ["S=empty"])
 
 
 def test_every_number_is_that_of_its_function(folder: Path) -> None:
@@ -69,7 +141,7 @@ def test_every_number_is_that_of_its_function(folder: Path) -> None:
     inside = combine(test)
     outside = combine(read_records(run / "ood_french.jsonl"))
     for measure in ("total", "rmi", "mutual_information", "epkl"):
-        auc = detect(inside[measure], outside[measure], 0).roc_auc.value
+        auc = area(inside[measure], outside[measure])
         assert row[f"ood_french {measure}"] == pytest.approx(100 * auc)
     # a single model has no knowledge uncertainty
     assert all(run["ood_french rmi"] is None for run in table.rows["single"])
@@ -107,7 +179,7 @@ def test_markdown_and_latex_hold_all_cells(folder: Path) -> None:
     assert body[2] == r" &  &  &  & \multicolumn{4}{c}{french} & \multicolumn{4}{c}{permuted} \\"
     assert body[3] == r"\cmidrule(lr){5-8}\cmidrule(lr){9-12}"
     assert body[4].count(r"$\mathcal{K}$") == 2
-    assert body[6].startswith(r"A \& B|$^2$ & ")
+    assert body[6].startswith(r"A \& B\textbar{}$^2$ & ")
     assert r"$\pm$" in body[6]
     assert body[7].startswith(r"pd\_send2 & ")
     rows = [line for line in body if line.endswith(r"\\")]
@@ -131,7 +203,7 @@ def test_nbest_lists_are_combined(folder: Path) -> None:
         combine(read_records(folder / "ensemble" / f"{name}.jsonl"), Combination.weighted, 2.0)
         for name in ("test", "ood_permuted")
     )
-    auc = detect(inside["expr.rmi"], outside["expr.rmi"], 0).roc_auc.value
+    auc = area(inside["expr.rmi"], outside["expr.rmi"])
     assert table.rows["ensemble"][0]["ood_permuted expr.rmi"] == pytest.approx(100 * auc)
     assert "weights exp(ln P / 2)" in table.notes[1]
 
@@ -158,9 +230,93 @@ def test_runs_with_other_sets_or_sentences_are_refused(folder: Path, tmp_path: P
     path.unlink()
     with pytest.raises(UsageError, match=r"pd_send2 lacks ood_french\.jsonl, which .*ensemble has"):
         build_table(find_systems(tmp_path), TRANSLATION)
-    with pytest.raises(UsageError, match="empty has no records"):
+    with pytest.raises(UsageError, match="empty is no folder"):
         find_systems(tmp_path / "empty")
     for run in ("ensemble", "pd_send2"):
         (tmp_path / run / "test.jsonl").unlink()
     with pytest.raises(UsageError, match=r"lacks test\.jsonl, the in-domain test set"):
         sets_of([System("ensemble", (tmp_path / "ensemble",))])
+
+
+def copy_two(folder: Path, tmp_path: Path) -> Path:
+    for system in ("ensemble", "pd_send2"):
+        shutil.copytree(folder / system, tmp_path / system)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["test", "ood_french", "nll", "nll_ensemble"])
+@pytest.mark.parametrize(("field", "words"), [("reference", "references"), ("source", "sources")])
+def test_systems_with_other_texts_are_refused(
+    folder: Path, tmp_path: Path, name: str, field: str, words: str
+) -> None:
+    root = copy_two(folder, tmp_path)
+    path = root / "pd_send2" / f"{name}.jsonl"
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for line in lines:
+        if line["id"] in (7, 9):
+            line[field] += " more"
+    making.write(path, lines)
+    message = rf"{path} and .*ensemble/{name}\.jsonl have different {words}: id 7 is the first of 2"
+    with pytest.raises(UsageError, match=message):
+        build_table(find_systems(root), TRANSLATION)
+
+
+def test_texts_are_compared_where_both_have_them(folder: Path, tmp_path: Path) -> None:
+    """Another vocabulary has other unknown words and pieces; blind sets have no reference."""
+    root = copy_two(folder, tmp_path)
+    path = root / "pd_send2" / "ood_french.jsonl"
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for line in lines:
+        line.update(reference=None, source=line["source"].replace("word1", "<unk>", 1))
+    making.write(path, lines)
+    assert len(build_table(find_systems(root), TRANSLATION).rows) == 2
+
+
+def test_raw_symbols_of_two_vocabularies_are_the_same_text(tmp_path: Path) -> None:
+    pieces = {"a": ["▁the", "▁c", "at", "</s>"], "b": ["▁th", "e", "▁cat", "</s>"]}
+    for system, tokens in pieces.items():
+        raw = " ".join(tokens[:-1])
+        made = [making.output(i, tokens, [0.1, 0.2, 0.3, 0.4], raw, raw) for i in range(3)]
+        making.write(tmp_path / system / "test.jsonl", made)
+    table = build_table(find_systems(tmp_path), SPEECH)
+    assert [row["WER"] for rows in table.rows.values() for row in rows] == [0, 0]
+
+
+def test_a_set_of_another_system_is_refused(folder: Path, tmp_path: Path) -> None:
+    root = copy_two(folder, tmp_path)
+    shutil.copy(folder / "single-seed1" / "ood_french.jsonl", root / "pd_send2")
+    with pytest.raises(
+        UsageError, match=r"pd_send2/test\.jsonl and .*french\.jsonl: only one .* data"
+    ):
+        build_table(find_systems(root), TRANSLATION)
+
+
+def test_what_is_not_defined_is_a_dash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, size in (("test", 4), ("ood_one", 1), ("ood_same", 4)):
+        lines = making.records(size, 0.3, seed=1, kind="student")
+        for line in lines:
+            line["sequence"]["rmi"] = 0.5
+        making.write(tmp_path / "s" / f"{name}.jsonl", lines)
+    with caplog.at_level(logging.WARNING):
+        table = build_table(find_systems(tmp_path), TRANSLATION)
+    # one total, one rmi, same total, same rmi
+    assert [cell == "–" for cell in table.cells()[0][2:]] == [True, True, False, True]
+    assert "one: total is of a set with one sentence" in caplog.text
+    assert "same: rmi has the same value for every sentence" in caplog.text
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    folder = named(tmp_path, *NAMES)
+    for name in NAMES:
+        making.write(folder / name / "ood_a|b_[0].jsonl", making.records(4, 0.5, seed=2))
+    table = build_table(find_systems(folder), TRANSLATION)
+    lines = markdown(table).splitlines()
+    columns = [re.sub(r"\\.", "", line).count("|") for line in lines[: 2 + len(NAMES)]]
+    assert set(columns) == {5}
+    assert any(line.startswith(r"| \_private ") for line in lines)
+    assert any(line.startswith(r"| \$x\$ ") for line in lines)
+    rows = [line for line in latex(table).splitlines() if line.endswith(r"\\")]
+    # "[" and "*" after the end of a line are its arguments
+    assert not [row for row in rows if row.startswith(("[", "*"))]
+    assert any(row.startswith("run{[}0.1{]} & ") for row in rows)
+    assert any(row.startswith(r"\$x\$ & ") for row in rows)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from typing import Any, Dict, List
 
 import numpy as np
@@ -59,13 +60,13 @@ def test_outputs_that_are_not_spelt_are_skipped(caplog: pytest.LogCaptureFixture
 def test_every_token_has_a_value() -> None:
     sentences = two_sentences()
     sentences[1]["token"]["total"].append(1.0)
-    with pytest.raises(UsageError, match="id 1, rank 0, has 2 tokens but 3 values of 'total'"):
+    with pytest.raises(UsageError, match="line 2: 2 tokens but 3 values of 'total'"):
         collect_records(sentences)
 
 
-def test_a_value_too_large_for_a_number_is_the_most_uncertain() -> None:
+def test_a_value_beyond_float32_is_the_most_uncertain() -> None:
     sentences = two_sentences()
-    sentences[1]["token"]["total"][0] = None
+    sentences[1]["token"]["total"][0] = 3.4028235e38
     words = word_scores(collect_records(sentences))
     assert words.measures["total"].tolist() == [0.2, 2.4, np.inf]
     assert word_errors(words)["total"].roc_auc == 0.5
@@ -134,5 +135,19 @@ def test_too_few_errors_to_calibrate_with() -> None:
     words.correct[:] = True
     words.correct[3] = False
     assert word_errors(words)["cube"].nce_calibrated is None
-    one = WordScores(np.zeros(2, int), np.array([True, False]), {"score": np.ones(2)}, [], 0)
+    one = WordScores(np.arange(2), np.array([True, False]), {"score": np.arange(2.0)}, [], 0)
     assert word_errors(one)["score"].nce_calibrated is None
+
+
+def test_what_is_not_defined_has_no_value(caplog: pytest.LogCaptureFixture) -> None:
+    probability = np.random.default_rng(0).beta(4, 1, 80)
+    words = drawn(probability, seed=1)
+    words.measures["flat"] = np.ones(80)
+    with caplog.at_level(logging.WARNING):
+        found = word_errors(words)
+        one = word_errors(replace(words, sentences=np.zeros(80, int)))
+    assert found["flat"] == (None, None, None, None)
+    assert "flat has the same value for every word" in caplog.text
+    assert found["noise"].roc_auc is not None
+    assert set(one.values()) == {(None, None, None, None)}
+    assert "the words of one output: no detection is defined" in caplog.text

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from fairseq.models.nat import CMLMNATransformerModel
 
 from fairseq_pdd.core import dirichlet_measures, ensemble_measures, sequence_ensemble_measures
 from fairseq_pdd.errors import UsageError
@@ -174,25 +175,96 @@ def test_random_generator_is_untouched(dictionary, sample, hypotheses):
     assert first[0][0]["log_prob"] != second[0][0]["log_prob"]
 
 
-def test_impossible_tokens_have_infinite_scores_and_no_nan(models, sample):
-    class Forbidding(EnsembleEstimator):
-        def outputs(self, model, net_output):
-            log_probs = super().outputs(model, net_output).clone()
-            log_probs[:, 5] = -torch.inf
-            return log_probs
+class Forbidding(EnsembleEstimator):
+    """An ensemble whose first members make one token impossible."""
 
+    def __init__(self, models, members):
+        super().__init__(models)
+        self.members = members
+
+    def outputs(self, model, net_output):
+        log_probs = super().outputs(model, net_output).clone()
+        if self.models.index(model) < self.members:
+            log_probs[:, 5] = -torch.inf
+        return log_probs
+
+
+def test_what_is_impossible_to_all_members_is_infinite_and_no_nan(models, sample):
     members = [models["lstm"], models["transformer_iwslt_de_en"]]
     tokens = torch.tensor([4, 5, 6, EOS])
-    (value,), *_ = HypothesisScorer(Forbidding(members), PAD, EOS).score(
+    (value,), *_ = HypothesisScorer(Forbidding(members, 2), PAD, EOS).score(
         sample, [[tokens], [], [], [], []]
     )
-    assert value["log_prob"] == -math.inf
-    assert value["token"]["score"][1] == math.inf
     finite = [i for i in range(4) if i != 1]
-    assert all(math.isfinite(value["token"]["score"][i]) for i in finite)
-    assert not any(math.isnan(x) for name in FIELDS[:5] for x in value["token"][name])
+    for values in (value, value["expr"]):
+        assert values["log_prob"] == -math.inf
+        assert values["token"]["score"][1] == math.inf
+        assert values["token"]["rmi_score"][1] == 0
+        assert values["sequence"]["score"] == math.inf
+        for name in FIELDS:
+            assert not any(math.isnan(x) for x in values["token"][name]), name
+            assert all(math.isfinite(values["token"][name][i]) for i in finite), name
+    # after it, the members have equal weights
+    for name in FIELDS:
+        assert value["expr"]["token"][name][2:] == pytest.approx(value["token"][name][2:], rel=1e-5)
+
+
+def test_what_is_impossible_to_one_member(models, sample):
+    members = [models["lstm"], models["transformer_iwslt_de_en"]]
+    tokens = torch.tensor([4, 5, 6, EOS])
+    (value,), *_ = HypothesisScorer(Forbidding(members, 1), PAD, EOS).score(
+        sample, [[tokens], [], [], [], []]
+    )
+    second = alone(members[1], sample, 0, tokens).log_softmax(-1)
+    second = second.gather(1, tokens.unsqueeze(1)).squeeze(1).double()
+    # PrEx: half of what the other member gives; ExPr: the mean of 0 and its probability
+    assert value["token"]["score"][1] == pytest.approx(-second[1].item() + math.log(2), rel=1e-4)
+    log_prob = second.sum().item() - math.log(2)
+    assert value["expr"]["log_prob"] == pytest.approx(log_prob, rel=1e-4)
+    # from then on, ExPr is that member
+    assert value["expr"]["token"]["score"][2:] == pytest.approx((-second[2:]).tolist(), rel=1e-4)
+    for values in (value, value["expr"]):
+        assert values["token"]["rmi_score"][1] == math.inf
+        assert not any(math.isnan(x) for name in FIELDS for x in values["token"][name])
+
+
+@pytest.mark.parametrize("level", [-1e4, -200.0, 1e4])
+def test_hardly_any_evidence_and_much_of_it_give_no_nan(models, sample, monkeypatch, level):
+    """EPKL exceeds float32 where a Dirichlet has hardly any evidence."""
+    network = scorer(models, ["lstm"], 0.0)
+    outputs = type(network._estimator).outputs
+    monkeypatch.setattr(type(network._estimator), "outputs", lambda *args: outputs(*args) + level)
+    (value,), *_ = network.score(sample, [[torch.tensor([4, 5, EOS])], [], [], [], []])
+    assert (value["sequence"]["epkl"] == math.inf) == (level < 0)
+    assert (value["sequence"]["rmi_score"] == math.inf) == (level < 0)
+    assert not any(math.isnan(x) for name in FIELDS for x in value["token"][name])
+
+
+@pytest.mark.parametrize("offset", [None, 0.0])
+@pytest.mark.parametrize("number", [None, 103])
+def test_a_value_that_is_not_a_number_names_the_sentence(models, sample, number, offset):
+    model = models["lstm"]
+    bias = model.decoder.fc_out.bias
+    weight = bias.data[7].item()
+    bias.data[7] = torch.nan
+    sample = {"net_input": sample["net_input"]}
+    if number is not None:
+        sample["id"] = torch.arange(100, 105)
+    hypotheses = [[], [], [], [torch.tensor([4, EOS])], []]
+    name = "an output" if number is None else "an output of sentence 103"
+    try:
+        with pytest.raises(UsageError, match=f"{name} is not a number.*fp16"):
+            scorer(models, ["lstm"], offset).score(sample, hypotheses)
+    finally:
+        bias.data[7] = weight
 
 
 def test_only_encoder_decoders():
     with pytest.raises(UsageError, match="Linear is no encoder-decoder"):
         HypothesisScorer(EnsembleEstimator([torch.nn.Linear(2, 2)]), PAD, EOS)
+
+
+def test_models_that_predict_all_tokens_at_once_are_refused(dictionary):
+    model = object.__new__(CMLMNATransformerModel)
+    with pytest.raises(UsageError, match="CMLMNATransformerModel is not autoregressive"):
+        HypothesisScorer(EnsembleEstimator([model]), PAD, EOS)

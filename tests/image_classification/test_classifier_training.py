@@ -1,4 +1,5 @@
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,51 @@ def test_the_error_names_a_wrong_member(
             *(tmp_path, "--config", "smoke", "--criteria", "end", "--out", tmp_path / "out"),
             *("--teacher", member),
         )
+
+
+def test_students_of_other_members_are_refused(
+    fashion_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    member, out = tmp_path / "member.pt", tmp_path / "out"
+    classifiers.save(classifiers.ARCHITECTURES["resnet8"](8).state_dict(), member)
+    words = (fashion_folder, "--config", "smoke", "--criteria", "end", "--teacher", member)
+    command(monkeypatch, *words, "--out", out)
+    student = (out / "end.pt").read_bytes()
+    command(monkeypatch, *words, "--out", out)  # trained already
+    classifiers.save(classifiers.ARCHITECTURES["resnet8"](8).state_dict(), member)
+    with pytest.raises(UsageError, match="out holds a training with another --teacher: give"):
+        command(monkeypatch, *words, "--out", out)
+    with pytest.raises(UsageError, match="out holds a training with another --seed, --teacher"):
+        command(monkeypatch, *words, "--out", out, "--seed", 2)
+    assert (out / "end.pt").read_bytes() == student
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "named"),
+    [
+        ("train_classifier.py", ("nowhere", "--config", "smoke", "--out", "out"), "nowhere has no"),
+        ("evaluate_classifiers.py", ("nowhere", "run", "--config", "smoke"), "run has no members"),
+        ("report_classifiers.py", ("run",), "cannot read run/results.json"),
+        ("class_sweep.py", ("1000000", "--out", "glyphs.json"), "classes of glyphs to learn"),
+    ],
+)
+def test_bad_input_of_a_script_ends_in_one_line(
+    script: str,
+    words: Any,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored after the test
+    with pytest.raises(UsageError) as error:
+        runpy.run_path(str(EXAMPLE / script), run_name="__main__")
+    sys.excepthook(error.type, error.value, error.tb)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fairseq_pdd: error: ")
+    assert named in line
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:

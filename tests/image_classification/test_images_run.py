@@ -58,8 +58,21 @@ def test_a_failed_command_is_named_with_its_log(finished: Any, fashion_folder: P
     broken = work.parent / "broken"
     subprocess.run(["cp", "-r", str(work), str(broken)], check=True)
     (broken / "students" / "11" / "end.pt").write_bytes(b"damaged")
-    (broken / "results.json").unlink()
+    (broken / "results.json").unlink()  # without it, nothing was made of the student
     result = run(fashion_folder, broken)
     assert result.returncode != 0
     assert "end.pt is damaged" in result.stderr
-    assert f"error: 'evaluate' failed; all of its output is in {broken}/logs" in result.stderr
+    log = broken / "logs" / "results.json.log"
+    assert f"error: 'results.json' failed; all of its output is in {log}" in result.stderr
+
+
+def test_other_images_are_refused(finished: Any, fashion_folder: Path, tmp_path: Path) -> None:
+    work, _ = finished
+    data = tmp_path / "fashion"
+    subprocess.run(["cp", "-r", str(fashion_folder), str(data)], check=True)
+    images = data / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1] + b"\0")
+    result = run(data, work)
+    assert result.returncode == 1
+    assert f"{work}/members/1 was made before" in result.stderr
+    assert "Traceback" not in result.stderr

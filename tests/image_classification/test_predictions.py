@@ -89,7 +89,7 @@ def test_the_ensembles_knowledge_is_the_difference_of_entropies(member_logits: T
 
 
 def scored(prediction: Prediction, labels: Tensor, batch: int) -> Scores:
-    scores = Scores(K)
+    scores = Scores()
     for start in range(0, len(labels), batch):
         part = slice(start, start + batch)
         knowledge = None if prediction.knowledge is None else prediction.knowledge[part]
@@ -119,6 +119,18 @@ def test_quality_equals_that_of_loops(member_logits: Tensor, labels: Tensor, bat
         "brier": brier / N,
     }
     assert quality == pytest.approx(expected, rel=1e-5)
+
+
+def test_certainty_shares_the_last_bin() -> None:
+    """500 images with 0.96, all right, and 500 with 1.0, of which 80 % are right."""
+    confidence = torch.tensor([0.96, 1.0]).repeat_interleave(500)
+    probs = torch.stack([confidence, 1 - confidence], dim=-1)
+    labels = torch.zeros(1000, dtype=torch.long)
+    labels[900:] = 1
+    scores = Scores()
+    for part in (slice(0, 300), slice(300, 1000)):
+        scores.update(Prediction(probs[part].log(), torch.zeros(1000)[part], None), labels[part])
+    assert scores.quality()["ece"] == pytest.approx(8, abs=1e-4)  # |0.98 - 0.90|
 
 
 def test_detection_is_the_probability_of_a_correct_order(member_logits: Tensor) -> None:

@@ -25,7 +25,6 @@ def rejected(call, *expected):
     with pytest.raises(UsageError) as caught:
         call()
     message = str(caught.value)
-    assert message.startswith("fairseq_pdd: error: ")
     assert "\n" not in message
     for part in expected:
         assert str(part) in message
@@ -162,7 +161,7 @@ def test_teacher_file_that_would_run_code(workspace, tmp_path, teacher):
         save()
         rejected(
             train(workspace.data, tmp_path, "--teacher-paths", teacher),
-            teacher, "cannot be loaded safely", "add_safe_globals",
+            teacher, "holds more than weights",
         )  # fmt: skip
         assert not proof.exists()
 
@@ -358,7 +357,7 @@ def failures(workspace, tmp_path_factory):
     [
         ("missing teacher", ["no.pt", "--teacher-paths"]),
         ("wrong task", ["TranslationTask", "--task distill_translation"]),
-        ("diverged", ["student's logits are not finite", "--lr"]),
+        ("diverged", ["diverged.pt", "encoder.embed_tokens.weight"]),
         ("empty subset", ["'test'", "is empty"]),
     ],
 )

@@ -2,16 +2,26 @@
 
 import argparse
 import json
+import os
+import pickle
 import re
 import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator, List
 
+import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+from fairseq.logging import meters
+from omegaconf import OmegaConf
 
+from fairseq_pdd.checkpoints.reading import read_checkpoint, read_weights
+from fairseq_pdd.checkpoints.safe_types import SAFE_TYPES, UNSAFE_OPTION
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
 
@@ -56,8 +66,8 @@ def test_checkpoints_contain_no_paths_of_teachers(workspace, name):
 @pytest.mark.parametrize(("name", "offset"), [("pd_send2", 1.0), ("send", None)])
 def test_a_checkpoint_stores_the_students_offset(workspace, name, offset):
     path = getattr(workspace, name)
-    task_state = {"prior_network": None if offset is None else {"offset": offset}}
-    assert state(path)["task_state"] == task_state
+    prior_network = None if offset is None else {"offset": offset}
+    assert state(path)["task_state"]["prior_network"] == prior_network
     assert prior_network_offset(load(path)) == offset
     assert prior_network_offset(load(path, task=task_for(workspace.data))) == offset
 
@@ -67,31 +77,6 @@ def test_weights_are_those_of_the_plain_model(workspace):
     shapes = {key: value.shape for key, value in plain["model"].items()}
     assert {key: value.shape for key, value in student["model"].items()} == shapes
     assert not student["criterion"]
-
-
-def test_plain_fairseq_translates_the_same(workspace):
-    script = (
-        "import argparse, torch; torch.serialization.add_safe_globals([argparse.Namespace]); "
-        "from fairseq_cli.generate import cli_main; cli_main(); "
-        "import sys; assert not any(name.startswith('fairseq_pdd') for name in sys.modules)"
-    )
-    args = (
-        workspace.data, "--cpu", "--path", workspace.pd_send2, "--beam", 3, "--nbest", 2,
-        "--required-batch-size-multiple", 1,
-    )  # fmt: skip
-    plain = commands.finish(
-        commands.start(Path(sys.executable).name, "-c", script, *args, "--task", "translation")
-    )
-    plugin = commands.run(
-        "fairseq-generate", *args, "--user-dir", commands.USER_DIR,
-        "--task", "distill_translation",
-    )  # fmt: skip
-    assert len(lines(plain.stdout.splitlines(), "H")) == 2 * 43
-    assert lines(plugin.stdout.splitlines()) == lines(plain.stdout.splitlines())
-    assert sum(line.startswith("U-") for line in plugin.stdout.splitlines()) == 2 * 43
-    assert [ln for ln in plugin.stdout.splitlines() if ln.startswith("Generate")] == [
-        ln for ln in plain.stdout.splitlines() if ln.startswith("Generate")
-    ]
 
 
 def test_a_student_translates_without_its_teachers(workspace, tmp_path):
@@ -124,7 +109,7 @@ def test_an_ordinary_checkpoint_initialises_a_student(workspace, tmp_path):
     before = state(workspace.transformer)["model"]
     after = state(tmp_path / "checkpoint_last.pt")
     assert all(torch.allclose(after["model"][k], v, atol=1e-6) for k, v in before.items())
-    assert after["task_state"] == {"prior_network": {"offset": 1.0}}
+    assert after["task_state"]["prior_network"] == {"offset": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +130,8 @@ def test_training_resumes(workspace, tmp_path):
     assert first["optimizer_history"][-1]["num_updates"] == 3
     assert second["optimizer_history"][-1]["num_updates"] == 5
     assert [log["valid_num_updates"] for log in logs.valid] == [5]
-    assert second["task_state"] == first["task_state"] == {"prior_network": {"offset": 1.0}}
+    assert second["task_state"] == first["task_state"]
+    assert first["task_state"]["prior_network"] == {"offset": 1.0}
     # the same weights as without interruption
     distil(workspace, tmp_path / "whole", updates=5)
     whole = state(tmp_path / "whole" / "checkpoint_last.pt")["model"]
@@ -184,3 +170,203 @@ def test_the_error_of_fairseq_validate_without_teacher_names_the_fix(workspace):
     assert "Traceback" not in result.stderr
     (error,) = [line for line in result.stderr.splitlines() if "error:" in line]
     assert "needs an ensemble: give its checkpoints with --teacher-paths" in error
+
+
+COUNTS = np.array([5, 4, 3, 2])
+
+
+def older_names(path: Path, names: Dict[str, str]) -> None:
+    """Rename modules in a checkpoint's pickle."""
+    with zipfile.ZipFile(path) as file:
+        contents = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in contents.items():
+            if name.endswith("/data.pkl"):
+                for new, old in names.items():
+                    assert f"c{new}\n".encode() in content
+                    content = content.replace(f"c{new}\n".encode(), f"c{old}\n".encode())
+            file.writestr(name, content)
+
+
+def with_bleu(path: Path, written: Dict[str, Any]) -> None:
+    """Write the metrics of --eval-bleu, with scalars."""
+    bleu = meters.AverageMeter()
+    bleu.update(COUNTS)
+    saved = (10, "_bleu_counts", "AverageMeter", bleu.state_dict())
+    extra = {
+        **written["extra_state"],
+        "metrics": {"valid": [saved]}, "best": np.float64(9.5), "val_loss": np.float32(9.5),
+    }  # fmt: skip
+    torch.save({**written, "extra_state": extra}, path)
+
+
+def with_bleu_of_older_numpy(path: Path, written: Dict[str, Any]) -> None:
+    with_bleu(path, written)
+    module = type(COUNTS).__reduce__(COUNTS)[0].__module__
+    older_names(path, {module: "numpy.core.multiarray"} if module.startswith("numpy._") else {})
+
+
+def with_omegaconf(path: Path, written: Dict[str, Any]) -> None:
+    """Write the configuration as fairseq 0.10 did."""
+    cfg = OmegaConf.create(written["cfg"], flags={"allow_objects": True})
+    torch.save({**written, "cfg": cfg}, path)
+
+
+def with_args_and_meters(path: Path, written: Dict[str, Any]) -> None:
+    """Write the options and meters as fairseq 0.9 and older did."""
+    args = argparse.Namespace(**vars(written["cfg"]["model"]))
+    kinds = (meters.AverageMeter, meters.TimeMeter, meters.StopwatchMeter)
+    extra = {**written["extra_state"], "train_meters": {kind.__name__: kind() for kind in kinds}}
+    older = {**written, "args": args, "extra_state": extra}
+    del older["cfg"], older["extra_state"]["metrics"], older["task_state"]
+    torch.save(older, path)
+    older_names(path, {"fairseq.logging.meters": "fairseq.meters"})
+
+
+def with_dictionary(path: Path, written: Dict[str, Any]) -> None:
+    """Write a dictionary in the task's state, as fairseq's speech tasks do."""
+    torch.save({**written, "task_state": {"target_dictionary": Dictionary()}}, path)
+
+
+def test_checkpoints_of_the_standard_recipe_load_and_resume(workspace, tmp_path):
+    recipe = (
+        "--eval-bleu", "--eval-bleu-detok", "space", "--eval-bleu-args", '{"max_len_b": 5}',
+        "--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric",
+    )  # fmt: skip
+    last = tmp_path / "checkpoint_last.pt"
+    for updates in (2, 3):
+        distil(workspace, tmp_path, "pd_send2", *recipe, updates=updates)
+        saved = read_checkpoint(str(last))
+        assert saved["optimizer_history"][-1]["num_updates"] == updates
+        counts = [m for m in saved["extra_state"]["metrics"]["valid"] if m[1] == "_bleu_counts"]
+        assert isinstance(counts[0][3]["sum"], np.ndarray)
+    assert load(last) is not None
+    # such a model is a teacher, too
+    distil(workspace, tmp_path / "next", teachers=f"{last}:{workspace.lstm}")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [with_bleu, with_bleu_of_older_numpy, with_omegaconf, with_args_and_meters, with_dictionary],
+)
+def test_what_versions_of_fairseq_write_is_read_and_resumed(workspace, tmp_path, write):
+    written, last = state(workspace.transformer.with_name("checkpoint_last.pt")), 300
+    path = tmp_path / "checkpoint_last.pt"
+    write(path, written)
+    weights = read_weights(str(path))
+    assert all(torch.equal(weights[key], value) for key, value in written["model"].items())
+    assert load(path).state_dict().keys() == written["model"].keys()
+    inprocess.train(workspace.data, tmp_path, "--task", "translation", updates=last + 1)
+    assert state(path)["optimizer_history"][-1]["num_updates"] == last + 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        COUNTS, COUNTS.reshape(2, 2).T, np.zeros((0, 3)), np.array(2.5), np.array([True, False]),
+        np.array(["日本", "a"]), np.array([1.5 + 2j]), np.array([7, 8], dtype=">i4"),
+        np.float64(1.25), np.float16(2), np.int64(-3), np.bool_(True), np.str_("größe"),
+    ],
+)  # fmt: skip
+def test_numpy_values_are_restored_and_saved_again(value, tmp_path):
+    found = value
+    for name in ("first.pt", "second.pt"):
+        torch.save([found], tmp_path / name)
+        (found,) = torch.load(tmp_path / name)
+    expected = pickle.loads(pickle.dumps(value))
+    assert np.array_equal(found, expected)
+    assert np.asarray(found).dtype == np.asarray(expected).dtype
+    assert np.shape(found) == np.shape(value)
+    # numpy alone reads what is saved again
+    (plain,) = torch.load(tmp_path / "second.pt", weights_only=False)
+    assert type(plain) is type(value)
+
+
+class Reduced:
+    """An object with any pickled form."""
+
+    def __init__(self, *form: Any) -> None:
+        self.form = form
+
+    def __reduce__(self) -> Any:
+        return self.form
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.array([{}], dtype=object), np.zeros(2, dtype=[("a", "O")]), np.zeros(2, dtype="V8")],
+)
+def test_numpy_arrays_of_objects_are_refused(value, tmp_path):
+    torch.save({"model": {}, "x": value}, tmp_path / "x.pt")
+    with pytest.raises(UsageError, match=r"x\.pt holds more than weights.*numpy type '[OV]8'"):
+        read_checkpoint(str(tmp_path / "x.pt"))
+
+
+def test_forged_flags_of_a_numpy_type_have_no_effect(tmp_path):
+    # with these flags, numpy takes the numbers of an array for addresses of objects
+    forged = Reduced(np.dtype, ("i8", False, True), (3, "<", None, None, None, -1, -1, 63))
+    form = np.arange(2).__reduce__()
+    array = Reduced(form[0], form[1], (1, (2,), forged, False, np.arange(2).tobytes()))
+    torch.save([array], tmp_path / "forged.pt")
+    (found,) = torch.load(tmp_path / "forged.pt")
+    assert found.dtype.flags == np.dtype("i8").flags
+    assert found.tolist() == [0, 1]
+
+
+def test_the_allow_list_has_types_and_two_functions_of_ours():
+    functions = {value for value in SAFE_TYPES.values() if not isinstance(value, type)}
+    ours = {f.__name__ for f in functions if getattr(f, "__module__", "").startswith("fairseq_pdd")}
+    assert ours == {"empty_array", "scalar"}
+    others = {name for name, f in SAFE_TYPES.items() if f in functions} - {
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    }
+    assert all(name.startswith("typing.") for name in others)
+
+
+def test_the_unsafe_option_loads_anything_with_a_warning(workspace, tmp_path):
+    path, trace = tmp_path / "unsafe.pt", tmp_path / "trace"
+    torch.save({**state(workspace.lstm), "x": Reduced(os.mkdir, (str(trace),))}, path)
+    script = "import sys; from fairseq_pdd.checkpoints.reading import *; read_weights(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", script, path],
+        capture_output=True,
+        text=True,
+        cwd=commands.REPOSITORY,
+        env={**os.environ, UNSAFE_OPTION: "1"},
+    )
+    assert result.returncode == 0
+    assert f"UNSAFE: {UNSAFE_OPTION} is set" in result.stderr
+    assert trace.exists()
+
+
+BROADCAST = """
+import sys
+import torch
+from fairseq import checkpoint_utils
+from fairseq.distributed import utils
+import fairseq_pdd.checkpoints.safe_types
+path, init, rank = sys.argv[1:]
+torch.distributed.init_process_group("gloo", init_method=init, rank=int(rank), world_size=2)
+state = checkpoint_utils.load_checkpoint_to_cpu(path) if rank == "0" else None
+state = utils.broadcast_object(state, 0, torch.distributed.group.WORLD, torch.device("cpu"))
+metrics = dict((m[1], m[3]) for m in state["extra_state"]["metrics"]["valid"])
+print(sum(w.double().sum().item() for w in state["model"].values()))
+print(state["cfg"].task._name, metrics["_bleu_counts"]["sum"].tolist())
+"""
+
+
+def test_a_resume_in_several_processes_sends_the_checkpoint(workspace, tmp_path):
+    # what fairseq-train does with --distributed-world-size 2
+    path = tmp_path / "bleu.pt"
+    with_bleu(path, state(workspace.transformer))
+    processes: List[Any] = [
+        commands.start(
+            Path(sys.executable).name, "-c", BROADCAST, path, f"file://{tmp_path}/meeting", rank
+        )
+        for rank in range(2)
+    ]
+    first, second = (commands.finish(process).stdout for process in processes)
+    assert first == second
+    assert first.splitlines()[-1] == f"translation {COUNTS.tolist()}"

@@ -2,7 +2,12 @@
 
 import json
 import math
+import os
 import re
+import signal
+import stat
+import threading
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -11,6 +16,7 @@ import torch
 from fairseq.models.transformer import TransformerEncoderBase
 
 from fairseq_pdd.generation import HypothesisScorer, scorer
+from fairseq_pdd.records import JsonLinesWriter
 
 from . import commands, inprocess, naive
 from .inprocess import load, task_for
@@ -366,6 +372,117 @@ def test_results_path(workspace, runs, tmp_path):
     assert f"uncertainty of every hypothesis is in {tmp_path}" in text + result.stderr
 
 
+@pytest.mark.parametrize("option", ["--uncertainty-path", "--results-path"])
+def test_each_process_has_a_file_of_its_own(workspace, runs, tmp_path, option):
+    """The ranks run one after the other, so that no lock keeps them apart."""
+    value = tmp_path / "u.jsonl" if option == "--uncertainty-path" else tmp_path
+    for rank in (1, 0):
+        inprocess.generate(
+            workspace.data, workspace.pd_send2, "--nbest", 2, "--max-tokens", 60, option, value,
+            "--distributed-world-size", 2, "--distributed-rank", rank,
+        )  # fmt: skip
+    name = "u" if option == "--uncertainty-path" else "uncertainty-test"
+    files = [tmp_path / f"{name}.rank{rank}-of-2.jsonl" for rank in (0, 1)]
+    assert sorted(tmp_path.glob("*.jsonl")) == files
+    parts = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files]
+    assert all(len(part) > 20 for part in parts)
+    key = itemgetter("id", "rank")
+    for record, expected in zip(
+        sorted(parts[0] + parts[1], key=key), sorted(runs("pd").records, key=key)
+    ):
+        assert key(record) == key(expected)
+        assert record["tokens"] == expected["tokens"]
+
+
+def test_a_device_a_pipe_and_a_link_are_written_and_stay(workspace, runs, tmp_path):
+    def generate_to(path: Path) -> None:
+        inprocess.generate(
+            workspace.data, workspace.pd_send2, "--nbest", 2, "--uncertainty-path", path
+        )
+
+    expected = [record["tokens"] for record in runs("pd").records]
+    device, pipe, link = tmp_path / "device", tmp_path / "pipe", tmp_path / "link"
+    device.symlink_to("/dev/null")
+    generate_to(device)
+    assert device.is_symlink()
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+    os.mkfifo(pipe)
+    lines: List[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(pipe.read_text("utf-8").splitlines()))
+    reader.start()
+    generate_to(pipe)
+    reader.join(60)
+    assert [json.loads(line)["tokens"] for line in lines] == expected
+    assert pipe.is_fifo()
+
+    target = tmp_path / "folder" / "target.jsonl"
+    target.parent.mkdir()
+    target.write_text("older\n")
+    link.symlink_to(target)
+    generate_to(link)
+    assert link.is_symlink()
+    records = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+    assert [record["tokens"] for record in records] == expected
+    assert [path.name for path in target.parent.iterdir()] == ["target.jsonl"]
+
+
+def test_a_killed_run_is_repeated_to_the_same_file(workspace, tmp_path, monkeypatch):
+    """The child process dies by kill -9 after some records were written."""
+    file, whole = tmp_path / "u.jsonl", tmp_path / "whole.jsonl"
+    args = (workspace.data, workspace.pd_send2, "--batch-size", 5, "--uncertainty-path")
+    inprocess.generate(*args, whole)
+    child = os.fork()
+    if child == 0:
+        write = JsonLinesWriter.write
+        written: List[Any] = []
+
+        def die_later(self: JsonLinesWriter, record: Any) -> None:
+            write(self, record)
+            written.append(record)
+            if len(written) == 12:
+                self._stream.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(JsonLinesWriter, "write", die_later)
+        inprocess.generate(*args, file)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    partial = tmp_path / "u.jsonl.partial"
+    assert len(partial.read_text("utf-8").splitlines()) == 12
+    assert not file.exists()
+    inprocess.generate(*args, file)
+    assert file.read_bytes() == whole.read_bytes()
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--lenpen", 0.3, "--unkpen", 2, "--no-repeat-ngram-size", 2],
+        ["--unnormalized", "--min-len", 4, "--max-len-a", 1, "--max-len-b", 2],
+        ["--match-source-len"],
+        ["--diversity-rate", 0.5, "--nbest", 3],
+        ["--temperature", 0.5, "--nbest", 2],
+        ["--print-alignment"],
+        ["--model-overrides", "{'dropout': 0.9}"],
+    ],
+    ids=str,
+)
+def test_options_of_the_search_give_fairseqs_output_and_scores_of_the_models(
+    workspace, generate, pairs, args
+):
+    run = generate(workspace.pd_send2, *args)
+    plain = inprocess.generate(workspace.data, workspace.pd_send2, "--task", "translation", *args)
+    assert stock_lines(run.output) == stock_lines(plain)
+    student = load(workspace.pd_send2)
+    for record in run.records[::11]:
+        source, target = pairs(record)
+        logits = naive.decode(student, source, target)
+        _check(record, naive.student_scores(logits, target), MEASURES + SCORES)
+
+
 def test_uncertainty_path_goes_before_results_path(workspace, tmp_path):
     inprocess.generate(
         workspace.data, workspace.pd_send2, "--results-path", tmp_path / "results",
@@ -471,8 +588,7 @@ def test_measures_of_any_search(workspace, generate, pairs, model, args):
     "args",
     [
         ["--sampling", "--nbest", 3, "--max-len-b", 9],
-        ["--retain-dropout", "--nbest", 2],
-        ["--retain-dropout", "--prefix-size", 2],
+        ["--sampling", "--nbest", 3, "--prefix-size", 2, "--max-len-b", 9],
     ],
     ids=str,
 )

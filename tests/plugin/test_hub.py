@@ -205,5 +205,94 @@ def test_other_dictionaries_are_refused(workspace, tmp_path):
     for side in ("xx", "yy"):
         text = (workspace.data / f"dict.{side}.txt").read_text("utf-8")
         (tmp_path / f"dict.{side}.txt").write_text(f"{text}extra 1\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="does not fit the dictionaries"):
+    with pytest.raises(UsageError, match="source dictionary of"):
         fairseq_pdd.load(workspace.lstm, data=tmp_path, source_lang="xx", target_lang="yy")
+
+
+def test_any_iterable_of_sentences(student):
+    lines = [f"{sentence}\n" for sentence in SENTENCES]
+    expected = student.translate(SENTENCES, beam=2)
+    for outputs in (
+        student.translate((line for line in lines), beam=2),
+        student.translate(iter(tuple(lines)), beam=2),
+        [best for best, _ in student.n_best((line for line in lines), beam=2)],
+        student.score(iter(lines), (output.text for output in expected)),
+    ):
+        assert [output.source for output in outputs] == lines
+        assert [output.tokens for output in outputs] == [output.tokens for output in expected]
+
+
+def test_a_long_sentence_is_found_before_the_search(student, monkeypatch):
+    monkeypatch.setattr(student.task, "inference_step", pytest.fail)
+    with pytest.raises(UsageError, match=r"sources\[2\], 'baba baba"):
+        student.translate(["lafi", "kugo", "baba " * 5000])
+
+
+def test_max_tokens_of_load(workspace):
+    model = fairseq_pdd.load(workspace.pd_send2, max_tokens=2000)
+    (output,) = model.translate(["baba " * 900], beam=1, max_len_b=3)
+    assert len(output.tokens) == 4
+
+
+def test_empty_sentences_and_targets(student):
+    empty, words = student.translate(["", "lafi"])
+    assert empty.source == ""
+    assert empty.log_prob < 0
+    assert words.tokens == student.translate(["lafi"])[0].tokens
+    (scored,) = student.score(["lafi"], [""])
+    assert scored.tokens == ["</s>"]
+    assert scored.log_prob == pytest.approx(-scored.token["score"][0])
+
+
+def test_unknown_words_only_are_reported(student, caplog):
+    (output,) = student.translate(["zzz qqq"])
+    assert output.tokens[-1] == "</s>"
+    assert "sources[0], 'zzz qqq', has unknown symbols only" in caplog.text
+
+
+def test_options_of_the_search_have_their_effect(student):
+    plain = student.translate(SENTENCES, beam=4)
+    longer = student.translate(SENTENCES, beam=4, min_len=9, max_len_b=9)
+    assert all(len(output.tokens) == 10 for output in longer)
+    assert [o.tokens for o in plain] != [o.tokens for o in longer]
+
+
+def test_options_of_the_search_are_defaults_in_load(workspace, student):
+    model = fairseq_pdd.load(workspace.pd_send2, min_len=9, max_len_b=9)
+    assert model.translate(SENTENCES) == student.translate(SENTENCES, min_len=9, max_len_b=9)
+
+
+def test_bpe_of_another_kind_than_that_of_the_training(workspace, student, tmp_path):
+    state = torch.load(workspace.pd_send2, weights_only=False)
+    state["cfg"]["bpe"] = {
+        "_name": "sentencepiece",
+        "sentencepiece_model": "/deleted/spm.model",
+        "sentencepiece_enable_sampling": False,
+        "sentencepiece_alpha": None,
+    }
+    path = tmp_path / "model.pt"
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=r"/deleted/spm\.model"):
+        fairseq_pdd.load(path)
+    model = fairseq_pdd.load(path, bpe="characters")
+    assert model.encode("ab c").tolist() == student.encode("a b ▁ c").tolist()
+    plain = fairseq_pdd.load(path, bpe=None)
+    assert plain.translate(SENTENCES) == student.translate(SENTENCES)
+
+
+def test_members_of_two_bpes_need_one(workspace, tmp_path):
+    state = torch.load(workspace.lstm, weights_only=False)
+    state["cfg"]["bpe"] = "characters"
+    path = tmp_path / "second.pt"
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=r"second.pt was trained with bpe characters, .*None"):
+        fairseq_pdd.load([workspace.transformer, path])
+    assert len(fairseq_pdd.load([workspace.transformer, path], bpe=None).models) == 2
+
+
+def test_validation_by_bleu_needs_no_tools_of_the_training(workspace, tmp_path):
+    state = torch.load(workspace.pd_send2, weights_only=False)
+    state["cfg"]["task"].update(eval_bleu=True, eval_bleu_detok="no such tokenizer")
+    path = tmp_path / "model.pt"
+    torch.save(state, path)
+    assert fairseq_pdd.load(path).translate(["lafi"])[0].log_prob < 0

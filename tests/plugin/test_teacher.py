@@ -1,16 +1,22 @@
 """The teacher: frozen, apart from student and checkpoint, exact for mixed architectures."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq import tasks
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.modules import MultiheadAttention
 
+from fairseq_pdd.checkpoints.fit import languages_of
 from fairseq_pdd.core import EnsembleStatistics, ensemble_measures
+from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import EnsembleTeacher, load_members
 
-from .inprocess import batch, build, load, task_for
+from . import commands, inprocess
+from .inprocess import batch, build, load, state, task_for
+from .pointer_generator import POINTER_GENERATOR, import_pointer_generator
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def test_student_and_criterion_do_not_hold_the_teacher(training):
     assert not list(criterion.parameters())
     assert not criterion.state_dict()
     assert not theirs & {id(p) for p in model.parameters()}
-    assert task.state_dict() == {"prior_network": {"offset": 1.0}}
+    assert set(task.state_dict()) == {"prior_network", "dictionaries", "languages"}
 
 
 def test_only_the_student_learns(training, sample):
@@ -180,3 +186,130 @@ def test_encoders_run_once_a_batch_without_gradient_or_attention_weights(workspa
     assert encoders == expected
     # encoder, decoder and what joins them; of two Transformers; in two steps
     assert attention == [None] * 3 * 2 * 2
+
+
+ONE, SAME = "is the only member", "holds the same weights as"
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        (["transformer"], {ONE}),
+        (["lstm", "copy"], {SAME, "uncertainty will be 0"}),
+        (["lstm", "transformer", "copy"], {SAME}),
+        (["lstm", "transformer"], set()),
+    ],
+)
+def test_members_without_diversity_are_reported(workspace, tmp_path, caplog, members, expected):
+    copy = shutil.copy(workspace.lstm, tmp_path / "another-name.pt")
+    paths = [str(copy if name == "copy" else getattr(workspace, name)) for name in members]
+    device = torch.device("cpu")
+    with caplog.at_level("WARNING"):
+        EnsembleTeacher.load(paths, task_for(workspace.data), torch.float32, device)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(expected)
+    assert all(any(part in message for message in messages) for part in expected)
+    if SAME in expected:
+        assert any(message.startswith(f"{copy} holds") for message in messages)
+
+
+# positions of members
+
+LIMITS = ("--max-source-positions", 9, "--max-target-positions", 9)
+
+
+def member_of_nine_positions(workspace, folder, *args):
+    """Train a member whose longest sentence has nine tokens, which all sentences fit into."""
+    inprocess.train(workspace.data, folder, "--task", "translation", *LIMITS, *args, updates=1)
+    return folder / "checkpoint_last.pt"
+
+
+def build_with(workspace, member, *args):
+    return build(
+        workspace.data, "--task", "distill_translation", "--criterion", "send",
+        "--teacher-paths", f"{workspace.lstm}:{member}", *args,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "side"), [("--encoder-learned-pos", "source"), ("--decoder-learned-pos", "target")]
+)
+def test_a_member_with_fewer_positions_than_the_student_is_refused(
+    workspace, tmp_path, option, side
+):
+    member = member_of_nine_positions(workspace, tmp_path, option)
+    with pytest.raises(UsageError, match=f"{member} has 9 {side} positions") as caught:
+        build_with(workspace, member)
+    assert f"--max-{side}-positions 9" in str(caught.value)
+    build_with(workspace, member, *LIMITS)
+
+
+def test_a_member_that_computes_its_positions_has_no_limit(workspace, tmp_path):
+    member = member_of_nine_positions(workspace, tmp_path)
+    task, _, _ = build_with(workspace, member)
+    sample = batch(task, "valid", [0])
+    target = torch.full((1, 40), 5)
+    sample["target"] = sample["net_input"]["prev_output_tokens"] = target
+    sample["net_input"]["src_tokens"], sample["net_input"]["src_lengths"] = (
+        target,
+        torch.tensor([40]),
+    )
+    assert len(task.teacher.statistics(sample, target.ne(1)).inverse_precision) == 40
+
+
+# languages
+
+
+def test_languages_are_those_of_the_teachers(workspace, tmp_path):
+    saved = state(workspace.lstm)
+    saved["cfg"]["task"].update(source_lang="yy", target_lang="xx")
+    member = tmp_path / "member.pt"
+    # with dictionaries of the reverse direction
+    del saved["task_state"]
+    torch.save(saved, member)
+    cfg = inprocess.training_config(
+        workspace.data, "unused", "--task", "distill_translation", "--teacher-paths", member
+    )
+    task = tasks.setup_task(cfg.task)
+    assert (task.cfg.source_lang, task.cfg.target_lang) == ("yy", "xx")
+    # the student's checkpoints hold this configuration
+    assert (cfg.task.source_lang, cfg.task.target_lang) == ("yy", "xx")
+    assert languages_of(str(member)) == ("yy", "xx")
+    assert languages_of(str(workspace.lstm)) == ("xx", "yy")
+    assert languages_of(str(workspace.pd_send2)) == ("xx", "yy")
+
+
+# a member whose output is probabilities
+
+
+@pytest.fixture(scope="module")
+def pointing(workspace, tmp_path_factory):
+    """Make data with a joined dictionary, which a pointer-generator needs, and a member."""
+    root = tmp_path_factory.mktemp("pointer-generator")
+    import_pointer_generator()
+    commands.preprocess(workspace.text, root / "bin", "--joined-dictionary")
+    task = ("--task", "translation", "--criterion", "cross_entropy")
+    inprocess.train(root / "bin", root / "member", *task, *POINTER_GENERATOR)
+    return root / "bin", root / "member" / "checkpoint_last.pt"
+
+
+def build_from(pointing, *args):
+    data, member = pointing
+    return build(data, "--task", "distill_translation", "--teacher-paths", member, *args)
+
+
+def test_a_pointer_generator_can_be_a_member(pointing):
+    task, _, _ = build_from(pointing, "--criterion", "send")
+    sample = batch(task, "valid", range(10))
+    mask = sample["target"].ne(1)
+    with torch.no_grad():
+        probs = load(pointing[1])(**sample["net_input"])[0][mask]
+    torch.testing.assert_close(probs.sum(-1), torch.ones(len(probs)))
+    statistics = task.teacher.statistics(sample, mask)
+    torch.testing.assert_close(statistics.mean_probs, probs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["pd_send2", "send"])
+def test_a_pointer_generator_can_not_be_a_student(pointing, criterion):
+    with pytest.raises(UsageError, match="PointerGeneratorModel does not return logits"):
+        build_from(pointing, *POINTER_GENERATOR, "--criterion", criterion)

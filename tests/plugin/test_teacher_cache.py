@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.core import EnsembleStatistics, TopKProbs
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.records.files import lock_file
 from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.teacher.cache import layout
 from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
@@ -212,8 +214,8 @@ def test_an_interrupted_build_is_completed(workspace, tmp_path, monkeypatch):
     cut.write_bytes(cut.read_bytes()[:-5])
     build_cache(settings(workspace, broken))
     assert_same_content(broken, whole)
-    for path, time in finished.items():
-        assert (path.stat().st_mtime_ns == time) == (path != cut)
+    for path, modified in finished.items():
+        assert (path.stat().st_mtime_ns == modified) == (path != cut)
     # random access over the borders of shards
     sample = batch(task, "train", [99, 100, 599, 0])
     mask = sample["target"].ne(1)
@@ -254,12 +256,198 @@ def test_damage_is_never_read(workspace, copy, kind, damage):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "damaged"), ("[]", "damaged"), ('{"format": 99}', "format 99")],
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("3", "damaged"),
+        ('{"format": 99}', "format 99"),
+        ('{"format": 2}', "damaged"),
+        ('{"format": 2, "made_of": [], "subsets": {}}', "damaged"),
+    ],
 )
 def test_a_strange_manifest_is_refused(workspace, copy, text, message):
     (copy / "cache.json").write_text(text)
     with pytest.raises(UsageError, match=message):
         distilling(workspace, "--teacher-cache", copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["made_of"].pop("dictionaries"), "damaged"),
+        (lambda m: m["made_of"].update(topk="8"), "damaged"),
+        (lambda m: m["made_of"].update(dtype="int8"), "damaged"),
+        (lambda m: m["made_of"]["data"]["train"].update(sentences=-1), "damaged"),
+        (lambda m: m["subsets"].pop("train"), "damaged"),
+        (lambda m: m["subsets"]["train"]["shards"].pop(), "damaged"),
+        (lambda m: m["subsets"]["train"]["shards"][0].update(sha256={}), "damaged"),
+        (lambda m: m["subsets"].update(train=[]), "damaged"),
+        (lambda m: [part.update({"../../x": part.pop("train")})
+                    for part in (m["subsets"], m["made_of"]["data"])], "damaged"),
+        (lambda m: m["made_of"].update(topk=7), "does not belong to the files beside it"),
+        (lambda m: m["made_of"].update(dtype="float16"), "does not belong"),
+        (lambda m: m["made_of"]["data"]["train"].update(sentences=599), "does not belong"),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_wrong_values_is_refused(workspace, copy, change, message):
+    manifest = json.loads((copy / "cache.json").read_text())
+    change(manifest)
+    (copy / "cache.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match=rf"cache\.json.*{message}"):
+        CachedTeacher(str(copy), task_for(workspace.data))
+
+
+def test_files_of_another_cache_are_refused(workspace, copy, full):
+    shutil.copy(full / "train" / "00000.tokens.npy", copy / "train")
+    with pytest.raises(UsageError, match=r"00000\.tokens\.npy.*damaged"):
+        CachedTeacher(str(copy), task_for(workspace.data))
+
+
+def retrained(path, folder):
+    """Write a checkpoint that differs in one weight only, under the same name."""
+    state = torch.load(path, weights_only=False)
+    state["model"]["decoder.embed_tokens.weight"][5] += 1
+    folder.mkdir()
+    torch.save(state, folder / path.name)
+    return str(folder / path.name)
+
+
+def test_a_member_that_was_trained_anew_makes_another_cache(workspace, tmp_path):
+    folder = tmp_path / "cache"
+    paths = [retrained(workspace.lstm, tmp_path / name) for name in ("one", "two")]
+    values = {"subsets": ("valid", "test"), "checkpoints": (paths[0],)}
+    build_cache(settings(workspace, folder, **values))
+    Path(paths[1]).rename(paths[0])  # the same model: neither the path nor the name matter
+    build_cache(settings(workspace, folder, **values))
+    shutil.copy(workspace.lstm, paths[0])
+    with pytest.raises(UsageError, match=r"another teacher cache: it differs in checkpoints 1"):
+        build_cache(settings(workspace, folder, **values))
+    # without its manifest, the cache is checked and completed, but never with parts of another
+    (folder / "cache.json").unlink()
+    build_cache(settings(workspace, folder, **values))
+    build_cache(settings(workspace, tmp_path / "new", **values))
+    assert_same_content(folder, tmp_path / "new")
+
+
+def test_another_text_of_the_same_lengths_makes_another_cache(workspace, tmp_path):
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    values = {"data": data, "subsets": ("valid",), "checkpoints": (str(workspace.lstm),)}
+    build_cache(settings(workspace, tmp_path / "cache", **values))
+    path = data / "valid.xx-yy.xx.bin"
+    content = bytearray(path.read_bytes())
+    content[:4] = content[2:4] + content[:2]
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"it differs in data valid files valid\.xx-yy\.xx\.bin"):
+        build_cache(settings(workspace, tmp_path / "cache", **values))
+
+
+def add_subset(data, old, new):
+    for side in ("xx", "yy"):
+        for suffix in ("bin", "idx"):
+            source = data / f"{old}.xx-yy.{side}.{suffix}"
+            shutil.copy(source, data / f"{new}.xx-yy.{side}.{suffix}")
+
+
+def test_subsets_that_fairseq_joins_are_cached_one_by_one(workspace, tmp_path):
+    """The joined data set has the statistics of its parts."""
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    add_subset(data, "valid", "train1")
+    add_subset(data, "test", "train2")
+    values = {"data": data, "checkpoints": (str(workspace.lstm),)}
+    with pytest.raises(UsageError, match=r"'train1', which fairseq-train joins to 'train'"):
+        build_cache(settings(workspace, tmp_path / "cache", subsets=("train",), **values))
+    assert not (tmp_path / "cache").exists()
+    subsets = ("train2", "train", "train1")
+    build_cache(settings(workspace, tmp_path / "cache", subsets=subsets, **values))
+    for ratio in (1, 2):
+        task = task_for(data, "--upsample-primary", ratio)
+        teacher = CachedTeacher(str(tmp_path / "cache"), task)
+        task.load_dataset("train", combine=True)
+        joined, counts = task.dataset("train"), {}
+        teacher.check("train", joined)
+        for name in subsets:
+            task.load_dataset(name)
+            counts[name] = len(task.dataset(name))
+        starts = {"train": (ratio - 1) * counts["train"], "train1": ratio * counts["train"]}
+        starts["train2"] = starts["train1"] + counts["train1"]
+        assert len(joined) == starts["train2"] + counts["train2"]
+        for name, start in starts.items():
+            separate = CachedTeacher(str(tmp_path / "cache"), task)
+            part = batch(task, name, [3, 0, counts[name] - 1])
+            whole = joined.collater([joined[start + i] for i in (3, 0, counts[name] - 1)])
+            ours, expected = (
+                t.statistics(s, s["target"].ne(1)) for t, s in ((teacher, whole), (separate, part))
+            )
+            assert torch.equal(ours.mean_probs.probs, expected.mean_probs.probs)
+            assert torch.equal(ours.inverse_precision, expected.inverse_precision)
+    with pytest.raises(UsageError, match="without --upsample-primary 1"):  # fairseq's default
+        task_for(data).load_dataset("train", combine=True)
+
+
+def test_joined_subsets_of_which_one_is_not_cached_are_refused(workspace, cache, tmp_path):
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    add_subset(data, "valid", "train1")
+    task = task_for(data, "--upsample-primary", 1)
+    task.load_dataset("train", combine=True)
+    with pytest.raises(UsageError, match=r"no subset 'train1'.*--subset train,valid,train1"):
+        CachedTeacher(str(cache), task).check("train", task.dataset("train"))
+
+
+def test_two_commands_cannot_build_one_cache(workspace, tmp_path):
+    folder = tmp_path / "cache"
+    with lock_file(folder), pytest.raises(UsageError, match="another process"):
+        build_cache(settings(workspace, folder))
+    assert not folder.exists()
+    # what a command leaves that was killed before its first complete file
+    (folder / "train").mkdir(parents=True)
+    (folder / ".fairseq_pdd-0.tmp").touch()
+    (tmp_path / "cache.lock").touch()
+    checkpoints = (str(workspace.lstm),)
+    build_cache(settings(workspace, folder, subsets=("valid",), checkpoints=checkpoints))
+    assert not (folder / ".fairseq_pdd-0.tmp").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_build_is_completed_to_the_same_cache(workspace, cache, tmp_path, workers):
+    """kill -9 at some time, then the same command."""
+    folder = tmp_path / "cache"
+    script = (
+        "from pathlib import PosixPath\n"
+        "from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache\n"
+        "if __name__ == '__main__':\n"
+        f"    build_cache({settings(workspace, folder, workers=workers)!r})\n"
+    )
+    (tmp_path / "build.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "build.py"], stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    wanted = "*/*.tmp" if workers == 1 else "building.json"
+    while not list(folder.glob(wanted)) and process.poll() is None:
+        time.sleep(0.001)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    build_cache(settings(workspace, folder, workers=workers))
+    assert_same_content(folder, cache)
+    assert not list(tmp_path.glob("**/*.tmp"))
+    assert not any(Path(f"/proc/{child}/exe").exists() for child in children)
+
+
+def test_sentences_that_are_too_long_are_counted(workspace, tmp_path, capsys, caplog):
+    data, folder = workspace.data, tmp_path / "cache"
+    state = torch.load(workspace.lstm, weights_only=False)
+    state["cfg"]["task"]["max_source_positions"] = 5
+    torch.save(state, tmp_path / "short.pt")
+    checkpoints = (str(tmp_path / "short.pt"),)
+    build_cache(settings(workspace, folder, subsets=("valid",), checkpoints=checkpoints))
+    task = task_for(data)
+    task.load_dataset("valid")
+    long = int((task.dataset("valid").sizes[:, 0] > 5).sum())
+    assert 0 < long < 40
+    assert f"skipped {long} sentences" in capsys.readouterr().out
+    CachedTeacher(str(folder), task).check("valid", task.dataset("valid"))
+    assert f"lacks {long} of 40 sentences of 'valid'" in caplog.text
 
 
 def test_other_data_is_refused_before_training(workspace, cache, tmp_path):

@@ -1,7 +1,10 @@
 """``fairseq-pdd transfer-set``, compared with fairseq-generate and with the original data."""
 
 import ast
+import errno
 import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -14,15 +17,17 @@ from typer.testing import CliRunner
 from fairseq_pdd import transfer
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.records.files import lock_file
+from fairseq_pdd.transfer import pairs as pairs_module
 from fairseq_pdd.transfer import set_builder, translate
 
-from . import commands
+from . import commands, inprocess
 
 
 def invoke(*args: Any) -> str:
     result = CliRunner().invoke(app, ["transfer-set", *map(str, args)])
     if result.exception is not None:
-        raise result.exception
+        raise result.exception.__cause__ or result.exception
     return result.output
 
 
@@ -73,39 +78,290 @@ def test_reference_targets_need_no_translation_and_are_not_built_twice(
     args = (workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set")
     invoke(*args, "--targets", "reference")
     assert pairs(tmp_path / "set", "train") == pairs(workspace.data, "train")
-    monkeypatch.setattr(set_builder, "_corpus", lambda _: [])
-    invoke(*args, "--targets", "reference")
-    with pytest.raises(UsageError, match="not this transfer set"):
+    monkeypatch.setattr(set_builder, "_build", None)
+    # killed when the set was complete
+    made_of = json.loads((tmp_path / "set" / set_builder.MANIFEST).read_text())["made_of"]
+    (tmp_path / "set.partial").mkdir()
+    (tmp_path / "set.partial" / "settings.json").write_text(json.dumps(made_of))
+    assert "complete already" in invoke(*args, "--targets", "reference")
+    assert not list(tmp_path.glob("set?*"))
+    with pytest.raises(UsageError, match=r"not this transfer set: it differs in targets"):
         invoke(*args, "--targets", "both")
+
+
+def output(data: Path) -> str:
+    """Return two symbols of the target language."""
+    symbol = Dictionary.load(str(data / "dict.yy.txt"))[9]
+    return f"{symbol} {symbol}"
+
+
+class Generator:
+    """A fake of fairseq-generate, which gives all sentences the same output."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: List[int] = []
+        self.data: List[Path] = []
+        self.fail = -1
+        monkeypatch.setattr(translate, "_start", self.start)
+        monkeypatch.setattr(translate, "_POLL_SECONDS", 0)
+
+    def start(self, settings: Any, corpus: Any, data: Path, index: int, folder: Path) -> Any:
+        self.started.append(index)
+        self.data.append(data)
+        (folder / "stderr.log").write_text("killed\n")
+        step = settings.workers
+        lines = [
+            f"S-{i}\tab\nH-{i}\t-0.5\t{output(settings.data)}\n"
+            for i in range(index, len(corpus), step)
+        ]
+        (folder / "generate-test.txt").write_text("".join(lines))
+        status = 1 if index == self.fail else 0
+        return type("Done", (), {"returncode": status, "poll": lambda self: status})()
 
 
 def test_an_interrupted_run_translates_only_what_is_missing(
     workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: List[int] = []
-
-    def start(settings: Any, corpus: Any, index: int, part: Path) -> Any:
-        started.append(index)
-        part.mkdir(exist_ok=True)
-        (part / "stderr.log").write_text("")
-        lines = [f"H-{i}\t-0.5\tab ab\n" for i in range(index, 40, 2)]
-        end = "Generate valid with beam=5: BLEU4 = 0\n" if fail != index else ""
-        (part / "generate-valid.txt").write_text("".join(lines) + end)
-        return type("Done", (), {"returncode": 0, "poll": lambda self: 0})()
-
-    monkeypatch.setattr(translate, "_start", start)
+    generator = Generator(monkeypatch)
     args = (
         workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set", "--subset",
-        "valid", "--workers", 2, "--max-tokens", 60,
+        "valid", "--max-tokens", 60,
     )  # fmt: skip
-    fail = 1
-    with pytest.raises(UsageError, match="fairseq-generate failed"):
-        invoke(*args)
+    generator.fail = 1
+    with pytest.raises(UsageError, match="fairseq-generate failed: killed"):
+        invoke(*args, "--workers", 2)
     assert not (tmp_path / "set").exists()
-    fail = -1
+    # an output that was damaged meanwhile is made again; an older process may still write there
+    (made,) = (tmp_path / "set.partial").glob("part-0-of-2-*/*/generate-test.txt")
+    made.write_text(made.read_text().replace("H-0", "H-1"))
+    generator.fail = 1
+    with pytest.raises(UsageError, match="fairseq-generate failed"):
+        invoke(*args, "--workers", 2)
+    assert not made.exists()
+    # parts of another division are of no use, and stay
+    generator.fail = 0
+    with pytest.raises(UsageError, match="fairseq-generate failed"):
+        invoke(*args, "--workers", 1)
+    generator.fail = -1
+    invoke(*args, "--workers", 2)
+    assert generator.started == [0, 1, 0, 1, 0, 1]
+    assert [target for _, target in pairs(tmp_path / "set", "train")] == [
+        output(workspace.data)
+    ] * 40
+    assert not list(tmp_path.glob("set?*"))
+
+
+@pytest.fixture
+def copies(workspace: Any, tmp_path: Path) -> Tuple[Path, Path, Path]:
+    """Copies of the data and of the two members in folders of their own."""
+    data = Path(shutil.copytree(workspace.data, tmp_path / "data"))
+    members = []
+    for member in (workspace.transformer, workspace.lstm):
+        members.append(tmp_path / "members" / f"{member.parent.name}.pt")
+        members[-1].parent.mkdir(exist_ok=True)
+        torch.save(torch.load(member, weights_only=False), members[-1])
+    return data, members[0], members[1]
+
+
+def retrain(path: Path) -> None:
+    """Change one weight and nothing else: neither the path nor the size."""
+    state = torch.load(path, weights_only=False)
+    state["model"]["decoder.embed_tokens.weight"][5, 0] += 1
+    size = path.stat().st_size
+    torch.save(state, path)
+    assert path.stat().st_size == size
+
+
+def add_sentence(data: Path) -> None:
+    """Swap two tokens in the first source, so that no size changes."""
+    path = data / "train.xx-yy.xx.bin"
+    content = bytearray(path.read_bytes())
+    content[:4] = content[2:4] + content[:2]
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("state", ["complete", "interrupted"])
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ("member", "checkpoints 2"),
+        ("train", "data files train xx.bin"),
+        ("valid", "data files valid.xx-yy.yy.bin"),
+        ("beam", r"beam \(5, not 4\)"),
+        ("option", r"options lenpen \(None, not 0.6\)"),
+        ("elsewhere", ""),
+    ],
+)
+def test_a_set_is_known_by_the_content_of_what_it_was_made_of(
+    copies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, change: str,
+    differs: str,
+) -> None:  # fmt: skip
+    generator = Generator(monkeypatch)
+    data, first, second = copies
+    destdir = tmp_path / "set"
+    args = ["--destdir", destdir, "--workers", 1]
+    if state == "interrupted":
+        generator.fail = 0
+        with pytest.raises(UsageError, match="fairseq-generate failed"):
+            invoke(data, "--path", f"{first}:{second}", *args)
+        generator.fail = -1
+    else:
+        invoke(data, "--path", f"{first}:{second}", *args)
+    before = {path: path.read_bytes() for path in tmp_path.glob("set*/**/*") if path.is_file()}
+    if change == "member":
+        retrain(second)
+    elif change == "train":
+        add_sentence(data)
+    elif change == "valid":
+        (data / "valid.xx-yy.yy.bin").write_bytes((data / "test.xx-yy.yy.bin").read_bytes())
+    elif change == "beam":
+        args += ["--beam", 4]
+    elif change == "option":
+        args += ["--", "--lenpen", 0.6]
+    else:  # neither the place of the same files nor the division of the work matters
+        data = data.rename(tmp_path / "elsewhere")
+        first = first.rename(tmp_path / "other-name.pt")
+        invoke(data, "--path", f"{first}:{second}", "--destdir", destdir, "--max-tokens", 99)
+        assert (destdir / set_builder.MANIFEST).exists()
+        return
+    with pytest.raises(UsageError, match=f"another set|not this transfer set.*{differs}"):
+        invoke(data, "--path", f"{first}:{second}", *args)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_all_train_sets_are_translated_into_one(
+    workspace: Any, copies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fairseq-train joins train1 and train2 to train."""
+    Generator(monkeypatch)
+    data = copies[0]
+    for language in ("xx", "yy"):
+        for suffix in ("bin", "idx"):
+            # the second set is named for the other direction, which fairseq accepts
+            for subset, name in (("valid", "train1.xx-yy"), ("test", "train2.yy-xx")):
+                shutil.copy(
+                    data / f"{subset}.xx-yy.{language}.{suffix}",
+                    data / f"{name}.{language}.{suffix}",
+                )
+    destdir = tmp_path / "set"
+    invoke(data, "--path", workspace.teachers, "--destdir", destdir, "--targets", "both")
+    original = [pair for subset in ("train", "valid", "test") for pair in pairs(data, subset)]
+    outputs = [(source, output(data)) for source, _ in original]
+    assert pairs(destdir, "train") == original + outputs
+    assert not list(destdir.glob("train?*.xx-yy.*"))
+    task = inprocess.task_for(destdir, "--task", "distill_translation")
+    task.load_dataset("train", combine=True)
+    assert len(task.dataset("train")) == 2 * len(original)
+
+
+def test_monolingual_data_is_translated(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``fairseq-preprocess --only-source`` writes one side, and a name without target."""
+    Generator(monkeypatch)
+    data = tmp_path / "mono"
+    data.mkdir()
+    for suffix in ("bin", "idx"):
+        shutil.copy(
+            workspace.data / f"valid.xx-yy.xx.{suffix}", data / f"train.xx-None.xx.{suffix}"
+        )
+    for language in ("xx", "yy"):
+        shutil.copy(workspace.data / f"dict.{language}.txt", data)
+    args = (data, "--path", workspace.teachers, "--destdir", tmp_path / "set")
+    with pytest.raises(UsageError, match="has no targets: give --targets ensemble"):
+        invoke(*args, "--targets", "both")
     invoke(*args)
-    assert started == [0, 1, 1]
-    assert len(pairs(tmp_path / "set", "train")) == 40
+    made = pairs(tmp_path / "set", "train")
+    assert made == [(source, output(data)) for source, _ in pairs(workspace.data, "valid")]
+
+
+def test_a_set_of_the_opposite_direction_is_one_that_training_accepts(
+    workspace: Any, copies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without languages, the first member's are used; the files are named xx-yy."""
+    Generator(monkeypatch)
+    data, member, _ = copies
+    # dictionaries of this corpus have the same size, so only the names are exchanged
+    state = torch.load(member, weights_only=False)
+    state["cfg"]["task"]["source_lang"], state["cfg"]["task"]["target_lang"] = "yy", "xx"
+    state["cfg"]["task"]["data"] = "nowhere"
+    state.pop("task_state", None)
+    weights = state["model"]
+    names = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    weights[names[0]], weights[names[1]] = weights[names[1]], weights[names[0]]
+    torch.save(state, member)
+    destdir = tmp_path / "set"
+    invoke(data, "--path", member, "--destdir", destdir, "--targets", "both")
+    sentences = [target for _, target in pairs(data, "train")]
+    task = inprocess.task_for(destdir, "--task", "distill_translation")  # infers the languages
+    assert (task.cfg.source_lang, task.cfg.target_lang) == ("yy", "xx")
+    for subset in ("train", "valid", "test"):
+        task.load_dataset(subset, combine=subset == "train")
+    sources = [
+        task.source_dictionary.string(task.dataset("train")[i]["source"])
+        for i in range(len(task.dataset("train")))
+    ]
+    assert sources == sentences + sentences
+    with pytest.raises(UsageError, match="translates yy to xx"):
+        invoke(data, "--path", member, "--destdir", tmp_path / "b", "-s", "xx", "-t", "yy")
+
+
+def test_a_killed_run_is_completed_to_the_same_set(workspace: Any, tmp_path: Path) -> None:
+    """kill -9 of the command while fairseq-generate runs, then the same command."""
+    args = [
+        "fairseq-pdd", "transfer-set", workspace.data, "--path", workspace.lstm, "--destdir",
+        tmp_path / "set", "--subset", "test", "--beam", 2, "--", "--cpu",
+    ]  # fmt: skip
+    process = commands.start(*args)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (child := children.read_text().strip()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "set").exists()
+    commands.run(*args)
+    assert not Path(f"/proc/{child}").exists()
+    generated = inprocess.generate(
+        workspace.data, workspace.lstm, "--gen-subset", "test", "--beam", 2
+    )
+    lines = [line.split("\t") for line in generated if line.startswith("H-")]
+    outputs = {int(name[2:]): text for name, _, text in lines}
+    assert pairs(tmp_path / "set", "train") == [
+        (source, outputs[i]) for i, (source, _) in enumerate(pairs(workspace.data, "test"))
+    ]
+    assert not list(tmp_path.glob("set?*"))
+
+
+def test_two_commands_cannot_build_one_set(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Generator(monkeypatch)
+    args = (workspace.data, "--path", workspace.lstm, "--destdir", tmp_path / "set")
+    with lock_file(tmp_path / "set"), pytest.raises(UsageError, match="another process"):
+        invoke(*args)
+    # a killed process leaves the file of its lock
+    (tmp_path / "set.lock").touch()
+    invoke(*args)
+    assert not list(tmp_path.glob("set?*"))
+
+
+def test_a_full_disk_is_one_line_and_the_translations_are_kept(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator(monkeypatch)
+    args = (workspace.data, "--path", workspace.lstm, "--destdir", tmp_path / "set")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs_module._PairWriter, "add_hypothesis", full)
+        with pytest.raises(UsageError, match=r"cannot write .*set: .*No space left on device"):
+            invoke(*args)
+    invoke(*args)
+    assert generator.started == [0]
 
 
 def test_a_sentence_without_translation_is_dropped_and_counted(
@@ -119,6 +375,28 @@ def test_a_sentence_without_translation_is_dropped_and_counted(
     assert made[0] == source
     counts = json.loads((destdir / set_builder.MANIFEST).read_text())["counts"]
     assert counts == {"pairs": 1, "sentences": 40, "dropped": 39}
+
+
+def test_options_behind_the_dashes_reach_fairseq_generate(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: List[Any] = []
+
+    def start(settings: Any, *_: Any) -> Any:
+        seen.extend(settings.generate_args)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(translate, "_start", start)
+    options = [
+        "--cpu", "--fp16", "--lenpen", "0.6", "--sampling", "--retain-dropout", "--max-len-b", "9",
+        "--no-repeat-ngram-size", "3", "--model-overrides", "{'dropout': 0.1}", "--nbest", "1",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="enough"):
+        invoke(
+            workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set", "--beam",
+            1, "--", *options,
+        )  # fmt: skip
+    assert seen == options
 
 
 @pytest.mark.parametrize(
@@ -150,10 +428,13 @@ def test_modules_do_not_import_one_another_in_a_circle() -> None:
 
 
 def test_the_failure_of_fairseq_generate_is_reported(workspace: Any, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.pt"
-    torch.save({"model": {}}, broken)
-    with pytest.raises(UsageError, match=r"KeyError.*stderr\.log"):
+    with pytest.raises(UsageError, match=r"no sentence of 'valid'.*too long"):
         invoke(
-            workspace.data, "--path", broken, "--destdir", tmp_path / "set", "--subset", "valid",
-            "--", "--cpu",
+            workspace.data, "--path", workspace.lstm, "--destdir", tmp_path / "set", "--subset",
+            "valid", "--", "--cpu", "--max-source-positions", 1,
+        )  # fmt: skip
+    with pytest.raises(UsageError, match=r"failed: .*stderr\.log"):
+        invoke(
+            workspace.data, "--path", workspace.lstm, "--destdir", tmp_path / "b", "--subset",
+            "valid", "--", "--cpu", "--model-overrides", "{'encoder_hidden_size': 5}",
         )  # fmt: skip

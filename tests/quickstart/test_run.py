@@ -80,14 +80,38 @@ def test_a_failed_command_is_named_with_its_log(finished: Any, tmp_path: Path) -
     root, _ = finished
     work = tmp_path / "work"
     subprocess.run(["cp", "-r", str(root / "work"), str(work)], check=True)
-    for name in ("member1", "send", "ensemble-test"):
-        (work / "done" / name).unlink()
-    (work / "bin" / "dict.en.txt").unlink()
+    (work / "done" / "member1").unlink()
+    (work / "member1" / "checkpoint_last.pt").write_bytes(b"damaged")
     result = run(root / "own", work)
     assert result.returncode != 0
     assert f"error: 'member1' failed; all of its output is in {work}/logs/member1.log" in (
         result.stderr
     )
+
+
+def test_other_lines_of_own_text_are_refused(finished: Any, tmp_path: Path) -> None:
+    root, _ = finished
+    subprocess.run(["cp", "-r", str(root / "work"), str(root / "own"), str(tmp_path)], check=True)
+    work, own = tmp_path / "work", tmp_path / "own"
+    for path in own.glob("train.*"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    result = run(own, work)
+    assert result.returncode == 1
+    assert f"error: {work}/spm was made before WORK/text/manifest.json changed" in result.stderr
+    # the text as it was before: everything is up to date again
+    assert run(root / "own", work).returncode == 0
+
+
+def test_a_member_that_was_trained_again_is_refused(finished: Any, tmp_path: Path) -> None:
+    root, _ = finished
+    work = tmp_path / "work"
+    subprocess.run(["cp", "-r", str(root / "work"), str(work)], check=True)
+    member = work / "member2" / "checkpoint_best.pt"
+    member.write_bytes((work / "member1" / "checkpoint_best.pt").read_bytes())
+    result = run(root / "own", work)
+    assert result.returncode == 1
+    changed = "was made before WORK/member2/checkpoint_best.pt changed"
+    assert f"error: {work}/transfer {changed}" in result.stderr
 
 
 def test_missing_data_are_reported_in_one_line(tmp_path: Path) -> None:

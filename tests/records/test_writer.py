@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fairseq_pdd.records import (
     JsonLinesWriter,
     StdoutWriter,
     StreamWriter,
+    collect_records,
     dumps,
     make_record,
 )
@@ -46,13 +48,43 @@ def test_fields_and_their_order():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_infinity_and_nan_become_null(value):
-    values = np.array([1.0, value], dtype=np.float32)
-    line = dumps(record(log_prob=value, token={"epkl": values, "rmi": None}))
+@pytest.mark.parametrize("value", [math.inf, 1e300, 3.5e38])
+def test_what_exceeds_float32_is_the_largest_number_and_comes_back_infinite(value):
+    largest = 3.4028235e38
+    values = np.array([1.0, value])
+    sequence = {"epkl": value, "rmi": None}
+    scores = {"log_prob": -value, "sequence": sequence, "token": {"epkl": values, "rmi": None}}
+    line = dumps(record(**scores))
     loaded = json.loads(line, parse_constant=pytest.fail)
-    assert loaded["log_prob"] is None
-    assert loaded["token"] == {"epkl": [1.0, None], "rmi": None}
+    assert loaded["log_prob"] == -largest
+    assert loaded["sequence"] == {"epkl": largest, "rmi": None}
+    assert loaded["token"] == {"epkl": [1.0, largest], "rmi": None}
+    found = collect_records([{**loaded, "rank": 0}])
+    assert found.log_probs[""].tolist() == [-math.inf]
+    assert found.measures["epkl"].tolist() == [math.inf]
+    assert found.tokens.measures["epkl"].tolist() == [1.0, math.inf]
+    assert found.absent == ["rmi"]
+
+
+NAN = np.float32([0.5, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"log_prob": math.nan}, "log_prob"),
+        ({"sequence": {"rmi": math.nan}}, "sequence.rmi"),
+        ({"token": {"epkl": NAN}}, "token.epkl"),
+        ({"token": {"epkl": [0.5, math.nan]}}, "token.epkl"),
+        ({"expr": {**SCORES, "token": {"total": NAN}}}, "expr.token.total"),
+    ],
+)
+def test_nan_cannot_be_written(tmp_path, changes, name):
+    path = tmp_path / "out.jsonl"
+    message = rf"sentence 3, hypothesis 1: {name} is NaN: .*weights"
+    with pytest.raises(UsageError, match=message), JsonLinesWriter(str(path)) as writer:
+        writer.write(record(**changes))
+    assert not path.exists()
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
@@ -149,3 +181,72 @@ def test_standard_output(capsys):
     name, _, text = capsys.readouterr().out.partition("\t")
     assert name == "U-12"
     assert json.loads(text) == record(id=12)
+
+
+def test_one_writer_at_a_time(tmp_path):
+    path = str(tmp_path / "out.jsonl")
+    first = JsonLinesWriter(path)
+    first.write(record(id=1))
+    with pytest.raises(UsageError, match="another process is writing it"):
+        JsonLinesWriter(path)
+    first.close()
+    assert json.loads((tmp_path / "out.jsonl").read_text())["id"] == 1
+    stream = StreamWriter(path)
+    with pytest.raises(UsageError, match="another process is writing it"):
+        StreamWriter(path)
+    stream.close()
+    StreamWriter(path).close()
+
+
+def test_the_part_of_a_killed_run_is_overwritten(tmp_path):
+    (tmp_path / "out.jsonl.partial").write_text('{"half')
+    with JsonLinesWriter(str(tmp_path / "out.jsonl")) as writer:
+        writer.write(record())
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == record()
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_a_stream_keeps_an_older_file_until_its_first_record(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("older\n")
+    writer = StreamWriter(str(path))
+    assert path.read_text() == "older\n"
+    writer.write(record())
+    writer.write(record())
+    assert len(path.read_text().splitlines()) == 2
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", [JsonLinesWriter, StreamWriter])
+def test_devices_are_written_and_stay(tmp_path, kind):
+    link = tmp_path / "link"
+    link.symlink_to("/dev/null")
+    writer = kind(str(link))
+    writer.write(record())
+    writer.close()
+    assert link.is_symlink()
+    assert os.listdir(tmp_path) == ["link"]
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("kind", [JsonLinesWriter, StreamWriter])
+def test_a_full_disk_is_one_line(kind):
+    def write():
+        writer = kind("/dev/full")
+        for _ in range(1000):
+            writer.write(record())
+        writer.close()
+
+    with pytest.raises(UsageError, match=r"cannot write /dev/full: .*No space left"):
+        write()
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    with JsonLinesWriter(str(link)) as writer:
+        writer.write(record())
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == record()
+    assert os.listdir(target.parent) == ["target"]

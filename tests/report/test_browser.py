@@ -319,14 +319,16 @@ def test_records_of_other_systems_are_shown_too(open_report: OpenReport, tmp_pat
         (["ein@@", "mal", "hin", "</s>"], "einmal hin"),
         (["</s>"], ""),
         (["zwei", "wör@@", "ter", "</s>"], "zwei wörter"),
-        (["x"], "x"),
+        (["@@", "x@@", "y"], "@@ xy"),
     ]
     for record in records:
         record["tokens"], record["hypothesis"] = cases[record["id"]]
         record["source"] = record["reference"] = None
         for name, values in record["token"].items():
-            record["token"][name] = values[: len(record["tokens"])]
-    records[0]["sequence"]["epkl"] = records[0]["token"]["epkl"][0] = None  # overflowed
+            record["token"][name] = [*values, 0.5, 0.5][: len(record["tokens"])]
+        record["token"]["data"] = None  # only its mean is known
+    # overflowed
+    records[0]["sequence"]["epkl"] = records[0]["token"]["epkl"][0] = 3.4028235e38
     test = report_records.make_records(2, 4, words=3)
     page = open_report(
         report_records.write_report(tmp_path, {"s": {"test": test, "ood_blind": records}})
@@ -335,6 +337,10 @@ def test_records_of_other_systems_are_shown_too(open_report: OpenReport, tmp_pat
     lines = page.locator(".texts .tokens").all_inner_texts()
     assert [line.replace("</s>", "").strip() for line in lines] == [text for _, text in cases]
     assert set(page.locator(".texts dt").all_inner_texts()) == {"Hypothesis"}
+    page.select_option("#measure", value="data")
+    tokens = page.locator(".texts .token").all()
+    assert {token.get_attribute("data-value") for token in tokens} == {"–"}
+    assert {token.get_attribute("data-shade") for token in tokens} == {"unknown"}
     page.select_option("#measure", value="epkl")
     choose(page, "order", "most uncertain first")
     assert page.locator(".sentence h3").first.inner_text() == f"Sentence {records[0]['id']}"

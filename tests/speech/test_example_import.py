@@ -110,7 +110,7 @@ def test_members_of_the_example_load_without_being_named(workspace, tmp_path, fo
     path = tmp_path / "member.pt"
     torch.save(saved, path)
     interpret(
-        f"{REGISTER}{NOT_IMPORTED}from fairseq_pdd.teacher.checkpoints import read_config\n"
+        f"{REGISTER}{NOT_IMPORTED}from fairseq_pdd.checkpoints.reading import read_config\n"
         f"cfg = read_config({str(path)!r})\n"
         f"assert cfg.task._name == 'speech_recognition'\n{IMPORTED}"
     )

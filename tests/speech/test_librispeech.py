@@ -1,5 +1,6 @@
 """The recipe for LibriSpeech, from recordings to its table, on a miniature of the corpus."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from ..plugin import commands
@@ -78,6 +80,91 @@ def test_from_recordings_to_the_table(tmp_path):
     )
     assert "[member1]" not in again.stdout
     assert again.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    spec = importlib.util.spec_from_file_location("prepare", HERE / "prepare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(prepare, monkeypatch, corpus, data, *args):
+    """Run prepare.py in this process; return its error, if any."""
+    arguments = [corpus, data, "--train", "train", "--held-out", "dev", "--vocabulary", 30,
+                 "--workers", 1, *args]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, arguments)])
+    try:
+        prepare.main()
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "LibriSpeech"
+    for seed, (name, size) in enumerate({"train": 30, "dev": 3}.items(), 40):
+        write_part(folder / name, spoken.utterances(size, seed))
+    return folder
+
+
+def with_audio(name, samples):
+    """Return a function that writes a recording, and a list of it."""
+
+    def write(path):
+        soundfile.write(path.parent / name, samples, spoken.RATE, subtype="FLOAT")
+        path.write_text(f"{name}\tgood words\n")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (lambda path: path.write_bytes(b"a.wav\t\xff\n"), "is not UTF-8"),
+        (lambda path: path.write_text("a.wav good words\n"), "o.tsv:1 must be"),
+        (lambda path: path.write_text("a.wav\tgood\twords\n"), "o.tsv:1 needs one"),
+        (lambda path: path.write_text("a.wav\t \n"), "o.tsv:1 needs one transcript"),
+        (lambda path: path.write_text("gone.wav\tgood\n"), "gone.wav does not exist"),
+        (with_audio("nan.wav", np.full(8000, np.nan)), "nan.wav has samples that are NaN"),
+        (with_audio("short.wav", np.zeros(300)), "short.wav is shorter than one frame"),
+        (with_audio("long.wav", np.zeros(800)), None),
+    ],
+)
+def test_wrong_lists_and_audio(prepare, corpus, tmp_path, monkeypatch, write, expected):
+    write(tmp_path / "o.tsv")
+    error = run(
+        prepare, monkeypatch, corpus, tmp_path / "data", "--list", f"o={tmp_path / 'o.tsv'}"
+    )
+    if expected is None:
+        assert error is None
+    else:
+        assert expected in error
+        assert "\n" not in error
+        assert not (tmp_path / "data" / "o.tsv").exists()
+
+
+def test_wrong_transcripts(prepare, corpus, tmp_path, monkeypatch):
+    (path,) = corpus.glob("dev/1/*/*.trans.txt")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0] + "x" * 200_000, *lines[1:]]))
+    assert f"{path}:1 has a transcript of 200," in run(prepare, monkeypatch, corpus, tmp_path / "d")
+    assert "NAME=FILE" in run(prepare, monkeypatch, corpus, tmp_path / "d", "--list", "o.tsv")
+
+
+def test_finished_parts_are_those_of_the_corpus(prepare, corpus, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    assert run(prepare, monkeypatch, corpus, data) is None
+    before = (data / "train.zip").stat().st_mtime_ns
+    assert run(prepare, monkeypatch, corpus, data) is None
+    assert (data / "train.zip").stat().st_mtime_ns == before
+    path = next(corpus.glob("train/1/*/*.trans.txt"))
+    path.write_text(path.read_text().replace(" ", " new ", 1))
+    error = run(prepare, monkeypatch, corpus, data)
+    assert f"{data / 'train.tsv'} lists other utterances" in error
+    assert (data / "train.zip").stat().st_mtime_ns == before
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -48,7 +48,7 @@ def test_training(workspace, tmp_path, optimizer):
     losses = [float(epoch["valid_loss"]) for epoch in logs.valid]
     assert losses[-1] < losses[0]
     saved = inprocess.state(tmp_path / "checkpoint_last.pt")
-    assert saved["task_state"] == {"prior_network": {"offset": 1.0}}
+    assert saved["task_state"]["prior_network"] == {"offset": 1.0}
 
 
 def test_loss_of_a_batch(workspace):

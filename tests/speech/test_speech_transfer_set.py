@@ -1,13 +1,18 @@
 """``fairseq-pdd transfer-set`` of speech: manifests with the ensemble's transcripts."""
 
 import json
+import shutil
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
+from fairseq_pdd.speech.augmentation import augmentations
+from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.transfer import set_builder
+from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
 
 from ..plugin import inprocess
 from . import spoken
@@ -17,7 +22,7 @@ from .recipes import DISTIL_S2T, DISTIL_VGG
 def invoke(*args):
     result = CliRunner().invoke(app, ["transfer-set", *map(str, args)])
     if result.exception is not None:
-        raise result.exception
+        raise result.exception.__cause__ or result.exception
     return result.output
 
 
@@ -88,5 +93,114 @@ def test_missing_manifest(workspace, tmp_path, kind, subset, expected):
 
 def test_manifest_that_fairseq_cannot_read(workspace, tables, tmp_path):
     (tables / "train.tsv").write_text("id\tn_frames\none\tmany\n")
-    with pytest.raises(UsageError, match=r"train\.tsv cannot be read by fairseq.*many"):
+    with pytest.raises(UsageError, match=r"train\.tsv lacks the column audio, tgt_text"):
         invoke(tables, "--path", workspace.teachers, "--destdir", tmp_path / "set")
+
+
+def own_features(workspace, tables):
+    """Have the manifests list a copy of the features; return the copy."""
+    for manifest in tables.glob("*.tsv"):
+        text = manifest.read_text("utf-8").replace(str(workspace.tables), str(tables))
+        manifest.write_text(text, "utf-8")
+    return tables / "features.zip"
+
+
+def change_features(archive, manifest):
+    """Add 1 to a number in the first utterance, so that no size changes."""
+    row = spoken.read_table(manifest)[0]
+    _, offset, length = row["audio"].rsplit(":", 2)
+    content = bytearray(archive.read_bytes())
+    place = int(offset) + int(length) - 4
+    content[place] ^= 64
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ("features", "data inputs"),
+        ("config.yaml", r"data files config\.yaml"),
+        ("test.tsv", r"data files test\.tsv"),
+        ("one", "checkpoints 1"),
+        ("elsewhere", None),
+    ],
+)
+def test_a_set_is_known_by_the_content_of_what_it_was_made_of(
+    workspace, tables, tmp_path, monkeypatch, change, differs
+):
+    monkeypatch.setattr(set_builder, "translate", lambda *_: {0: "bad nib"})
+    archive = own_features(workspace, tables)
+    member = shutil.copy(workspace.members[0], tmp_path / "one.pt")
+    args = ["--path", member, "--destdir", tmp_path / "set", "--subset", "valid"]
+    invoke(tables, *args)
+    monkeypatch.setattr(set_builder, "_build", None)
+    assert "complete already" in invoke(tables, *args)
+    if change == "features":
+        change_features(archive, tables / "valid.tsv")
+    elif change == "one":
+        shutil.copy(workspace.members[1], member)
+    elif change == "elsewhere":  # the same members and data
+        args[1] = shutil.copy(member, tmp_path / "two.pt")
+        assert "complete already" in invoke(tables, *args)
+        return
+    else:
+        with open(tables / change, "ab") as stream:
+            stream.write(
+                b"\n" if change == "config.yaml" else (tables / change).read_bytes()[-200:]
+            )
+    with pytest.raises(UsageError, match=f"not this transfer set: it differs in {differs}"):
+        invoke(tables, *args)
+
+
+def test_the_ensemble_transcribes_without_the_augmentation_of_training(
+    workspace, tables, tmp_path, monkeypatch
+):
+    """fairseq augments a subset whose name starts with "train" in generation, too."""
+    found = []
+
+    def translate(settings, corpus, data, work):
+        task = inprocess.task_for(data, *DISTIL_S2T)
+        task.load_dataset("test")
+        dataset = task.dataset("test")
+        found.append((len(dataset), augmentations(dataset)))
+        return {0: "bad nib"}
+
+    monkeypatch.setattr(set_builder, "translate", translate)
+    invoke(tables, "--path", workspace.teachers, "--destdir", tmp_path / "set")
+    assert found == [(200, [])]
+    task = inprocess.task_for(tables, *DISTIL_S2T)
+    task.load_dataset("train")
+    assert augmentations(task.dataset("train")) == ["SpecAugmentTransform"]
+
+
+def test_a_cache_of_other_features_is_refused(workspace, tables, tmp_path):
+    archive = own_features(workspace, tables)
+    settings = CacheSettings(
+        data=tables, checkpoints=(str(workspace.members[0]),), destdir=tmp_path / "cache",
+        subsets=("valid", "test"), topk=4, dtype="float32", teacher_dtype="float32",
+        max_tokens=2000, workers=1, cpu=True,
+    )  # fmt: skip
+    build_cache(settings)
+    task = inprocess.task_for(tables, *DISTIL_S2T)
+    teacher = CachedTeacher(str(tmp_path / "cache"), task)
+    task.load_dataset("valid,test")
+    joined = task.dataset("valid,test")
+    teacher.check("valid,test", joined)
+    # the joined data set has the statistics of its parts
+    sample = joined.collater([joined[i] for i in (25, 3)])
+    ours = teacher.statistics(sample, sample["target"].ne(1))
+    task.load_dataset("test")
+    task.load_dataset("valid")
+    for name, index in (("test", 5), ("valid", 3)):
+        part = task.dataset(name)
+        alone = part.collater([part[index]])
+        separate = CachedTeacher(str(tmp_path / "cache"), task)
+        statistics = separate.statistics(alone, alone["target"].ne(1))
+        row = sample["id"].tolist().index(25 if name == "test" else 3)
+        expected = ours.inverse_precision.split(sample["target"].ne(1).sum(1).tolist())[row]
+        assert torch.equal(statistics.inverse_precision, expected)
+    change_features(archive, tables / "valid.tsv")
+    with pytest.raises(UsageError, match=r"does not fit subset 'valid,test'.*inputs"):
+        teacher.check("valid,test", joined)
+    with pytest.raises(UsageError, match=r"another teacher cache: it differs in data valid inputs"):
+        build_cache(settings)

@@ -190,6 +190,18 @@ def test_a_second_run_does_nothing(prepared, capsys):
     assert (prepared / "out" / "features.zip").stat().st_mtime_ns == before
 
 
+def test_a_changed_recording_is_prepared_anew(tmp_path, capsys):
+    path = write_recordings(tmp_path / "own", SIZES)
+    options = ["--out", str(tmp_path / "out"), "--own", str(path), "--vocabulary", "30"]
+    assert speech.main(options) == 0
+    before = (tmp_path / "out" / "features.zip").read_bytes()
+    samples, rate = soundfile.read(tmp_path / "own" / "train0.wav")
+    soundfile.write(tmp_path / "own" / "train0.wav", samples[::-1], rate)
+    assert speech.main(options) == 0
+    assert "nothing to do" not in capsys.readouterr().err
+    assert (tmp_path / "out" / "features.zip").read_bytes() != before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,6 +212,8 @@ def test_a_second_run_does_nothing(prepared, capsys):
         (lambda text: text + "train\ttrain0.wav\t...\n", "line 34: no words"),
         (lambda text: text + "train\ttrain0.wav\n", "line 34: no words"),
         (lambda text: text.replace("valid\t", "train\t"), "no utterance for valid"),
+        (lambda text: text + "train\ttrain0.wav\tgood\twords\n", "line 34 has more tabs"),
+        (lambda text: text + "train\ttrain0.wav\t" + "y" * 200_000, "line 34: field larger"),
     ],
 )
 def test_the_error_for_a_wrong_list_names_file_and_line(
@@ -220,6 +234,13 @@ def test_the_error_for_unreadable_audio_names_the_file(tmp_path, capsys):
     assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
     assert "test1.wav cannot be read as audio" in capsys.readouterr().err.splitlines()[-1]
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_error_for_samples_that_are_no_numbers_names_the_file(tmp_path, capsys):
+    path = write_recordings(tmp_path / "own", SIZES)
+    soundfile.write(tmp_path / "own" / "test1.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    assert speech.main(["--out", str(tmp_path / "out"), "--own", str(path)]) == 2
+    assert "test1.wav has samples that are NaN" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_error_for_a_missing_list_names_the_file(tmp_path, capsys):

@@ -1,15 +1,17 @@
 """Options, tables on the terminal and files, shared by the commands."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Sequence, TypeVar
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...assess import Combination, check_measures
+from ...assess import Combination, System, check_measures, check_temperature, set_files
 from ...errors import UsageError
 from ...records.files import write_text
 from ...version import __version__
@@ -55,13 +57,74 @@ def nbest_option() -> Any:
 
 def temperature_option() -> Any:
     """Define ``--temperature``."""
-    return typer.Option(1.0, "--temperature", min=0.001, help="T of --nbest weighted.")
+    return typer.Option(
+        1.0, "--temperature", callback=_checked_temperature, help="T of --nbest weighted, above 0."
+    )
+
+
+def check_outputs(
+    *paths: Optional[Path], folder: Optional[Path] = None, inputs: Iterable[Path] = ()
+) -> None:
+    """Refuse files and a folder for them that cannot be written, before the work.
+
+    Args:
+        paths: files; ``None`` for those that are not requested.
+        folder: folder for figures.
+        inputs: files of records, which no output may replace.
+
+    Raises:
+        UsageError: names the path.
+    """
+    read = {path.resolve() for path in inputs}
+    requested = [path for path in paths if path is not None]
+    for path in requested:
+        if path.is_dir():
+            raise UsageError(f"cannot write {path}: it is a folder; give a file in it")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UsageError(f"cannot write {path}: it is read-only; remove it or give another")
+        _check_folder(path, path.absolute().parent)
+        if path.resolve() in read:
+            raise UsageError(f"cannot write {path}: it holds the records; give another file")
+        is_special = path.exists() and not path.is_file()
+        if not is_special and sum(path.resolve() == other.resolve() for other in requested) > 1:
+            raise UsageError(f"{path} is given for two outputs: give each a file of its own")
+    if folder is not None:
+        _check_folder(folder, folder.absolute())
+
+
+def files_of(systems: Iterable[System]) -> List[Path]:
+    """Return the files of records of systems."""
+    return [path for system in systems for run in system.runs for path in set_files(run)]
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    """Refuse a folder that neither is writable nor can be made."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {path}: {folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {path}: the folder {folder} is read-only")
+
+
+def _checked_temperature(value: float) -> float:
+    check_temperature(value)
+    return value
 
 
 def select(
-    measures: Mapping[str, Value], absent: Iterable[str], requested: Optional[Sequence[str]]
+    measures: Mapping[str, Value],
+    absent: Iterable[str],
+    requested: Optional[Sequence[str]],
+    name: str,
 ) -> Dict[str, Value]:
     """Return the measures of ``--measure``, or all.
+
+    Args:
+        measures: values by measure.
+        absent: measures that are null in the records.
+        requested: measures of ``--measure``; none for all.
+        name: file of the records, for messages.
 
     Raises:
         UsageError: a measure is unknown, or the model has none of them.
@@ -70,7 +133,8 @@ def select(
     kept = {name: value for name, value in measures.items() if not requested or name in requested}
     if not kept:
         raise UsageError(
-            f"the model has no {', '.join(requested or ['measure'])}: it has {', '.join(measures)}"
+            f"{name}: the model has no {', '.join(requested or ['measure'])}: it has "
+            f"{', '.join(measures) or 'none at all'}"
         )
     return kept
 
@@ -85,20 +149,27 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     print_line(f"\n{title}")
     table = Table()
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(
+            Text(_printable(name)), justify="right" if number else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # not markup: names are the user's
+        table.add_row(*(Text(_printable(cell)) for cell in row))  # not markup: names are the user's
     _console().print(table)
 
 
 def print_line(text: str) -> None:
     """Print a line."""
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+    _console().print(_printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def format_number(value: Optional[float], digits: int = 3) -> str:
     """Format a cell of a table."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def format_percent(value: Optional[float]) -> str:
+    """Format a cell of a table in %."""
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def write_json(path: Optional[Path], content: Dict[str, Any]) -> None:
@@ -120,7 +191,7 @@ def write(path: Path, text: str) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    write_text(path, text)
+    write_text(path, _printable(text))
     print_line(f"wrote {path}")
 
 
@@ -132,7 +203,13 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> None:
     """
     from ...assess.plots import save
 
-    print_line("wrote " + " and ".join(str(path) for path in save(figure, folder, name)))
+    paths = save(figure, folder, quote(name, safe=" "))  # a measure may have any name
+    print_line("wrote " + " and ".join(str(path) for path in paths))
+
+
+def _printable(text: str) -> str:
+    """Escape what UTF-8 cannot hold, such as bytes of a file's name; valid in JSON, too."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _console() -> Console:

@@ -1,14 +1,24 @@
 """``fairseq-pdd assess calibration``: probabilities of words against the share that is right."""
 
+import logging
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 import numpy as np
 import typer
 
-from ...assess import Reliability, negative_log_likelihood, reliability_diagram, word_scores
+from ...assess import (
+    Reliability,
+    WordScores,
+    negative_log_likelihood,
+    reliability_diagram,
+    word_scores,
+)
+from ...errors import UsageError
 from ...records import read_records
 from . import _shared
+
+logger = logging.getLogger(__name__)
 
 _SCORES = {"score": "probability", "expr.score": "probability, ExPr"}
 
@@ -22,7 +32,7 @@ def calibration(
         None, help="Records of the ensemble's output as references (--score-reference)."
     ),
     bins: int = typer.Option(
-        15, min=1, help="Number of bins of the reliability diagram, equally wide."
+        15, min=1, max=10_000, help="Number of bins of the reliability diagram, equally wide."
     ),
     json_path: Optional[Path] = _shared.json_option(),
     plots: Optional[Path] = _shared.plots_option("the reliability diagram"),
@@ -34,12 +44,15 @@ def calibration(
     expected calibration error, the mean over words of |confidence - share of right words| of their
     bin. NLL is in nats per token, end-of-sequence included.
     """
+    inputs = [path for path in (records, references, ensemble_output) if path is not None]
+    _shared.check_outputs(json_path, folder=plots, inputs=inputs)
     words = word_scores(read_records(records, token_ranks=1).best())
-    diagrams = {
-        label: reliability_diagram(np.exp(-words.measures[name]), words.correct, bins)
-        for name, label in _SCORES.items()
-        if name in words.measures
-    }
+    if not any(name in words.measures for name in _SCORES):
+        raise UsageError(
+            f"{records}: score is null, so the words have no probability: calibration is not "
+            "defined"
+        )
+    diagrams = _diagrams(words, bins)
     likelihoods = {
         name: negative_log_likelihood(read_records(path, token_ranks=0).best())
         for name, path in (("references", references), ("ensemble_output", ensemble_output))
@@ -53,7 +66,8 @@ def calibration(
         [
             [label, f"{100 * _mean(diagram):.1f}", f"{100 * diagram.ece:.1f}"]
             for label, diagram in diagrams.items()
-        ],
+        ]
+        or [[label, "–", "–"] for name, label in _SCORES.items() if name in words.measures],
     )
     _shared.write_json(
         json_path,
@@ -69,10 +83,28 @@ def calibration(
             },
         },
     )
-    if plots is not None:
+    if plots is not None and diagrams:
         from ...assess.plots import reliability
 
         _shared.write_figure(reliability(diagrams), plots, "reliability")
+
+
+def _diagrams(words: WordScores, bins: int) -> Dict[str, Reliability]:
+    if len(np.unique(words.sentences)) == 1:
+        logger.warning("%s: the words of one output: ECE is not defined", words.name)
+        return {}
+    diagrams = {}
+    for name, label in _SCORES.items():
+        if name not in words.measures:
+            continue
+        confidence = np.exp(-words.measures[name])
+        if len(np.unique(confidence)) == 1:
+            logger.warning("%s: %s is the same for every word: one bin", words.name, name)
+        try:
+            diagrams[label] = reliability_diagram(confidence, words.correct, bins)
+        except UsageError as error:
+            raise UsageError(f"{words.name}: {name}: {error}") from error
+    return diagrams
 
 
 def _mean(diagram: Reliability) -> float:

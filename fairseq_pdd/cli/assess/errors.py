@@ -42,14 +42,25 @@ def errors(
     --retained gives the other definition, and other PRRs. Errors are those of the best hypothesis;
     text is compared as it is written.
     """
+    _shared.check_outputs(json_path, folder=plots, inputs=[records])
     hypotheses = read_records(records, token_ranks=0)
     outputs = hypotheses.best()
     quality = corpus_quality(outputs, metric)
     error = sentence_errors(outputs, metric)
-    values = _shared.select(combine(hypotheses, nbest, temperature), hypotheses.absent, measure)
+    combined = combine(hypotheses, nbest, temperature)
+    values = _shared.select(combined, hypotheses.absent, measure, str(records))
     curves = {name: rejection(error, column, retained) for name, column in values.items()}
     if np.ptp(error) == 0:
-        logger.warning("every output has the error %.3f, so PRR is undefined", error[0])
+        logger.warning(
+            "%s: every output has the error %.3f, so PRR is not defined", records, error[0]
+        )
+    for name, column in values.items():
+        if len(np.unique(column)) == 1:
+            logger.warning(
+                "%s: %s has the same value for every output, so its PRR is not defined",
+                records,
+                name,
+            )
 
     _shared.print_line(f"{metric.value} {quality.value:.2f} ({quality.signature})")
     _shared.print_table(
@@ -81,4 +92,5 @@ def errors(
         from ...assess.plots import rejection_curves
 
         shown = {name: curves[name] for name in _shared.for_figures(curves, measure)}
-        _shared.write_figure(rejection_curves(shown, ERROR_LABELS[metric]), plots, "rejection")
+        if shown:
+            _shared.write_figure(rejection_curves(shown, ERROR_LABELS[metric]), plots, "rejection")

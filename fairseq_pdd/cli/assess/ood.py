@@ -1,15 +1,30 @@
 """``fairseq-pdd assess ood``: detection of out-of-domain input."""
 
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
 import typer
 
-from ...assess import Combination, Detection, combine, detect_all, set_name
+from ...assess import (
+    Combination,
+    Detection,
+    combine,
+    detect_all,
+    label_of,
+    set_name,
+    split_label,
+)
 from ...errors import UsageError
 from ...records import read_records
 from . import _shared
+
+
+def _checked_level(value: float) -> float:
+    if not 0 < value < 1:
+        raise UsageError(f"--confidence {value:g} is no level: give one between 0 and 1, as 0.95")
+    return value
 
 
 def ood(
@@ -22,10 +37,15 @@ def ood(
     nbest: Combination = _shared.nbest_option(),
     temperature: float = _shared.temperature_option(),
     resamples: int = typer.Option(
-        1000, min=0, help="Bootstrap resamples behind the intervals; 0 gives no intervals."
+        1000,
+        min=0,
+        max=100_000,
+        help="Bootstrap resamples behind the intervals; 0 gives no intervals.",
     ),
-    confidence: float = typer.Option(0.95, min=0.01, max=0.999, help="Level of the intervals."),
-    seed: int = typer.Option(0, help="Seed of the bootstrap."),
+    confidence: float = typer.Option(
+        0.95, callback=_checked_level, help="Level of the intervals, between 0 and 1."
+    ),
+    seed: int = typer.Option(0, min=0, help="Seed of the bootstrap."),
     json_path: Optional[Path] = _shared.json_option(),
     plots: Optional[Path] = _shared.plots_option("ROC curves and histograms of each measure"),
 ) -> None:
@@ -40,14 +60,16 @@ def ood(
     from tqdm import tqdm
 
     paths = _named(out_of_domain)
+    _shared.check_outputs(json_path, folder=plots, inputs=[in_domain, *paths.values()])
     test = read_records(in_domain, token_ranks=0)
-    inside = _shared.select(combine(test, nbest, temperature), test.absent, measure)
+    combined = combine(test, nbest, temperature)
+    inside = _shared.select(combined, test.absent, measure, str(in_domain))
     outside: Dict[str, Dict[str, np.ndarray]] = {}
-    detections: Dict[str, Dict[str, Detection]] = {}
+    detections: Dict[str, Dict[str, Optional[Detection]]] = {}
     for name, path in tqdm(paths.items(), "assessing", unit="set", leave=False, disable=None):
         records = read_records(path, token_ranks=0)
         outside[name] = _shared.select(
-            combine(records, nbest, temperature), records.absent, measure
+            combine(records, nbest, temperature), records.absent, measure, str(path)
         )
         try:
             detections[name] = detect_all(inside, outside[name], resamples, confidence, seed)
@@ -94,12 +116,17 @@ def _named(arguments: List[str]) -> Dict[str, Path]:
     """Return the out-of-domain files by name: ``NAME=FILE``, or NAME of ``[ood_]NAME.jsonl``."""
     paths: Dict[str, Path] = {}
     for argument in arguments:
-        name, equals, path = argument.partition("=")
-        if not equals or Path(argument).exists():
-            name, path = set_name(Path(argument).stem), argument
-        if name in paths:
-            raise UsageError(f"{paths[name]} and {path} are both called '{name}': give NAME={path}")
-        paths[name] = Path(path)
+        split = split_label(argument, lambda text: Path(text) if Path(text).exists() else None)
+        if split is None:  # the reader's message names the file
+            name, equals, path = argument.partition("=")
+            is_name = equals and os.sep not in name
+            split = (name, Path(path)) if is_name else ("", Path(argument))
+        label = label_of(split[0]) or set_name(split[1].stem)
+        if label in paths:
+            raise UsageError(
+                f"{paths[label]} and {split[1]} are both called '{label}': give NAME={split[1]}"
+            )
+        paths[label] = split[1]
     return paths
 
 
@@ -108,7 +135,9 @@ def _header(intervals: bool) -> List[str]:
     return [cell for name in names for cell in ((name, "") if intervals else (name,))]
 
 
-def _cells(detection: Detection, intervals: bool) -> List[str]:
+def _cells(detection: Optional[Detection], intervals: bool) -> List[str]:
+    if detection is None:
+        return ["–"] * len(_header(intervals))
     cells = []
     for estimate in detection:
         value, low, high = (100 * number for number in estimate)
@@ -116,5 +145,7 @@ def _cells(detection: Detection, intervals: bool) -> List[str]:
     return cells
 
 
-def _as_json(detection: Detection) -> Dict[str, Any]:
+def _as_json(detection: Optional[Detection]) -> Optional[Dict[str, Any]]:
+    if detection is None:
+        return None
     return {name: value._asdict() for name, value in detection._asdict().items()}

@@ -61,11 +61,14 @@ def table(
     In RECORDS each system has a folder, or one for each seed (-seed1, -seed2, …), with test.jsonl,
     ood_NAME.jsonl for each out-of-domain set and, optionally, nll.jsonl (references) and
     nll_ensemble.jsonl (the ensemble's output), both of fairseq-generate --score-reference. Several
-    runs of a system give mean ± standard deviation. All runs must have the same sets and sentences.
+    runs of a system give mean ± standard deviation. All runs must have the same sets and sentences,
+    with the same references and sources.
     """
     systems = choose_systems(records, system) if system else find_systems(records)
+    _shared.check_outputs(markdown_path, latex_path, json_path, inputs=_shared.files_of(systems))
     style = replace(STYLES[kind], combination=nbest, temperature=temperature)
-    style = replace(style, metric=metric or style.metric, measures=tuple(measure or style.measures))
+    measures = tuple(dict.fromkeys(measure or style.measures))
+    style = replace(style, metric=metric or style.metric, measures=measures)
     made = build_table(systems, style)
     header = [f"{column.group} {column.name}".strip() for column in made.columns]
     _shared.print_table(str(records), ["", *header], made.cells())

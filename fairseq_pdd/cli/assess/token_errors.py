@@ -31,8 +31,9 @@ def token_errors(
     exp(-score) as it is, and for every measure one from a logistic regression that is fitted to
     other sentences (five folds). SentencePiece's and subword-nmt's pieces are supported.
     """
+    _shared.check_outputs(json_path, inputs=[records])
     words = word_scores(read_records(records, token_ranks=1).best(), pieces)
-    measures = _shared.select(words.measures, words.absent, measure)
+    measures = _shared.select(words.measures, words.absent, measure, str(records))
     found = word_errors(replace(words, measures=measures))
     wrong = float(1 - words.correct.mean())
     _shared.print_table(
@@ -41,8 +42,8 @@ def token_errors(
         [
             [
                 name,
-                _shared.format_number(100 * value.aupr, 1),
-                _shared.format_number(100 * value.roc_auc, 1),
+                _shared.format_percent(value.aupr),
+                _shared.format_percent(value.roc_auc),
                 _shared.format_number(value.nce),
                 _shared.format_number(value.nce_calibrated),
             ]

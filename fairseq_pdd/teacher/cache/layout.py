@@ -12,6 +12,7 @@ that is too long for the teacher has no tokens.
 """
 
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from fairseq.data import Dictionary, FairseqDataset
+from fairseq.data import FairseqDataset
 from torch import Tensor
 
 from ...errors import UsageError
+from ...records.files import replace_file, write_text
 from ...speech.augmentation import augmentations
+from .content import input_paths, inputs_sha256, transforms
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "cache.json"
 SHARD_SENTENCES = 4096
 
@@ -59,31 +62,23 @@ def shard_path(folder: Path, subset: str, shard: int, kind: str) -> Path:
 def sample_digests(sample: Dict[str, Any], mask: Tensor, pad: int) -> np.ndarray:
     """Compute a checksum of each sentence of a batch, ``[B]``.
 
-    It covers the target and, where it is text, the source, without padding.
+    It covers the target and the source, without padding; of speech only the number of frames,
+    since features change with the floating type.
     """
     target, mask_array = sample["target"].cpu().numpy(), mask.cpu().numpy()
     sources = sample["net_input"].get("src_tokens")
     has_text = sources is not None and not sources.is_floating_point() and sources.dim() == 2
     source = sources.cpu().numpy() if has_text else None
+    lengths = sample["net_input"]["src_lengths"].cpu().numpy().astype("<i4")
     digests = np.empty(len(target), dtype=SAMPLE["digest"])
     for i, (row, counts) in enumerate(zip(target, mask_array)):
         digest = zlib.crc32(row[counts].astype("<i4").tobytes())
         if source is not None:
             digest = zlib.crc32(source[i][source[i] != pad].astype("<i4").tobytes(), digest)
+        else:
+            digest = zlib.crc32(lengths[i].tobytes(), digest)
         digests[i] = digest
     return digests
-
-
-def describe_dictionary(dictionary: Dictionary) -> Dict[str, Any]:
-    """Return the size and the checksum of a dictionary, as JSON."""
-    text = "\n".join(dictionary.symbols).encode("utf-8", errors="surrogatepass")
-    return {"symbols": len(dictionary), "sha256": hashlib.sha256(text).hexdigest()}
-
-
-def describe_dictionaries(task: Any) -> Dict[str, Any]:
-    """Describe the dictionaries that a task has, by side."""
-    sides = {"source": task.source_dictionary, "target": task.target_dictionary}
-    return {side: describe_dictionary(d) for side, d in sides.items() if d is not None}
 
 
 def require_fixed(subset: str, dataset: FairseqDataset) -> None:
@@ -98,20 +93,27 @@ def require_fixed(subset: str, dataset: FairseqDataset) -> None:
 
 
 def describe_dataset(dataset: FairseqDataset) -> Dict[str, Any]:
-    """Return the number of a data set's sentences and a checksum of their lengths, as JSON."""
-    sizes = np.ascontiguousarray(np.asarray(dataset.sizes), dtype="<i8")
-    return {"sentences": len(dataset), "lengths": hashlib.sha256(sizes.tobytes()).hexdigest()}
+    """Describe the sentences of a data set that is not joined of several, as JSON.
+
+    It holds their number, a checksum of their lengths and, for speech, a checksum of the inputs
+    with the transforms of their features. All inputs are read for it
+    (:func:`~.content.inputs_sha256`).
+    """
+    return describe_part(dataset, 0, len(dataset))
 
 
-def file_sha256(path: Path) -> str:
-    """Compute the checksum of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while True:
-            block = stream.read(1 << 22)
-            if not block:
-                return digest.hexdigest()
-            digest.update(block)
+def describe_part(dataset: FairseqDataset, start: int, stop: int) -> Dict[str, Any]:
+    """Describe sentences ``start`` to ``stop`` like a whole data set (:func:`describe_dataset`)."""
+    sizes = np.ascontiguousarray(np.asarray(dataset.sizes)[start:stop], dtype="<i8")
+    described: Dict[str, Any] = {
+        "sentences": stop - start,
+        "lengths": hashlib.sha256(sizes.tobytes()).hexdigest(),
+    }
+    paths = input_paths(dataset)[start:stop]
+    if paths:
+        described["inputs"] = inputs_sha256(paths)
+        described["transforms"] = transforms(dataset)
+    return described
 
 
 def differences(ours: Any, theirs: Any, name: str = "") -> List[str]:
@@ -130,23 +132,32 @@ def differences(ours: Any, theirs: Any, name: str = "") -> List[str]:
     return [f"{name} ({theirs}, not {ours})" if is_short else name]
 
 
+def require_subset_name(name: str, option: str) -> None:
+    """Raise :class:`UsageError` if a name of a subset cannot be the name of a file."""
+    if not name or name != os.path.basename(name) or name.startswith(".") or "\0" in name:
+        raise UsageError(
+            f"{option}: '{name}' is no name of a subset: give names such as train, joined with ','"
+        )
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically: completely or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(value, indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    """Write a JSON file atomically: completely or not at all.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_array(path: Path, array: np.ndarray) -> str:
-    """Write an array file atomically and return its checksum."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        np.save(stream, array, allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-    checksum = file_sha256(partial)
-    os.replace(partial, path)
-    return checksum
+    """Write an array file atomically and return its checksum.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    data = content.getbuffer()
+    with replace_file(path) as stream:
+        stream.write(data)
+    return hashlib.sha256(data).hexdigest()

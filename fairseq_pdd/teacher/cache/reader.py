@@ -1,8 +1,10 @@
 """Reader of a teacher cache: the cached teacher."""
 
 import json
+import logging
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -11,20 +13,25 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor
 from tqdm import tqdm
 
+from ...checkpoints.dictionaries import describe_dictionaries
 from ...core import TopKProbs, UncertaintyMeasures
 from ...errors import UsageError
+from .content import file_sha256
 from .layout import (
     FORMAT,
     MANIFEST,
+    SAMPLE,
     SHARD_SENTENCES,
-    describe_dataset,
-    describe_dictionaries,
+    describe_part,
     differences,
-    file_sha256,
     require_fixed,
+    require_subset_name,
     sample_digests,
     shard_path,
+    token_dtype,
 )
+
+logger = logging.getLogger(__name__)
 
 # Number of sentences to compare before training starts. Each batch is compared when it is read.
 _COMPARED_SENTENCES = 1000
@@ -104,40 +111,89 @@ class CachedTeacher:
         self._pad = task.target_dictionary.pad()
         self._num_classes = len(task.target_dictionary)
         self.topk = self._made_of["topk"]
+        dtype = token_dtype(self.topk, self._num_classes, self._made_of["dtype"])
         self.subsets = {
-            name: _Subset(self.folder, name, len(entry["shards"]))
-            for name, entry in manifest["subsets"].items()
+            name: _Subset(self.folder, name, self._made_of["data"][name]["sentences"], dtype)
+            for name in manifest["subsets"]
         }
-        self._current: Optional[_Subset] = None
+        # data sets that were checked: subsets, or several of them joined
+        self._checked: Dict[str, _Sentences] = {}
+        self._current: Optional[_Sentences] = None
 
     def check(self, subset: str, dataset: FairseqDataset) -> None:
         """Compare a data set with the cached one.
 
+        fairseq joins subsets whose names are joined with ',' and, in training, train1, train2 and
+        so on to train. All of them must be cached.
+
+        The inputs of speech are read for it, each once; see
+        :func:`~fairseq_pdd.teacher.cache.content.inputs_sha256`.
+
         Raises:
             UsageError: the subset is not cached, or its sentences differ.
         """
-        if subset not in self.subsets:
-            raise UsageError(
-                f"teacher cache {self.folder} has no subset '{subset}', only "
-                f"{', '.join(self.subsets)}: build it with --subset "
-                f"{','.join([*self.subsets, subset])} (or train with --disable-validation)"
-            )
         require_fixed(subset, dataset)
-        found = differences(describe_dataset(dataset), self._made_of["data"][subset])
-        step = max(1, len(dataset) // _COMPARED_SENTENCES)
-        cached = self.subsets[subset]
-        if not found:
-            for i in range(0, len(dataset), step):
-                sample = dataset.collater([dataset[i]])
-                digest = sample_digests(sample, self._mask(sample), self._pad)[0]
-                if cached.samples["tokens"][i] and digest != cached.samples["digest"][i]:
-                    found = [f"text (of sentence {i})"]
-                    break
+        names = self._parts(subset, dataset)
+        cached = _Joined([self.subsets[name] for name in names])
+        found = self._differences(dataset, cached, names)
         if found:
             raise UsageError(
                 f"teacher cache {self.folder} does not fit subset '{subset}': it differs in "
                 f"{', '.join(found)}; give the data that it was built from, or build it again"
             )
+        absent = int((cached.samples["tokens"] == 0).sum())
+        if absent:
+            logger.warning(
+                "teacher cache %s lacks %d of %d sentences of '%s', which were too long for the "
+                "teacher: training fails if --max-source-positions and --max-target-positions do "
+                "not skip them",
+                self.folder,
+                absent,
+                len(dataset),
+                subset,
+            )
+        self._checked[subset] = cached
+
+    def _parts(self, subset: str, dataset: FairseqDataset) -> List[str]:
+        """Return the cached subsets that a data set consists of, in order."""
+        names = subset.split(",")
+        # text: fairseq repeats the first one and adds train1, train2 and so on
+        ratios = getattr(getattr(dataset, "src", None), "sample_ratios", [1])
+        if len(names) == 1:
+            names = names * ratios[0] + [f"{subset}{i}" for i in range(1, len(ratios))]
+        missing = dict.fromkeys(name for name in names if name not in self.subsets)
+        if missing:
+            wanted = dict.fromkeys([*self.subsets, *names])
+            raise UsageError(
+                f"teacher cache {self.folder} has no subset '{', '.join(missing)}', only "
+                f"{', '.join(self.subsets)}: build it with --subset {','.join(wanted)} (or train "
+                "with --disable-validation)"
+            )
+        return names
+
+    def _sentences(self, names: Sequence[str]) -> int:
+        return sum(len(self.subsets[name].samples) for name in names)
+
+    def _differences(
+        self, dataset: FairseqDataset, cached: "_Sentences", names: Sequence[str]
+    ) -> List[str]:
+        if len(dataset) != self._sentences(names):
+            joined = " + ".join(names)
+            return [f"sentences ({self._sentences(names)} of {joined}, not {len(dataset)})"]
+        start = 0
+        for name in names:
+            theirs = self._made_of["data"][name]
+            ours = describe_part(dataset, start, start + theirs["sentences"])
+            start += theirs["sentences"]
+            found = differences(ours, {key: theirs.get(key) for key in ours})
+            if found:
+                return found
+        for i in range(0, len(dataset), max(1, len(dataset) // _COMPARED_SENTENCES)):
+            sample = dataset.collater([dataset[i]])
+            digest = sample_digests(sample, self._mask(sample), self._pad)[0]
+            if cached.samples["tokens"][i] and digest != cached.samples["digest"][i]:
+                return [f"text (of sentence {i})"]
+        return []
 
     def statistics(self, sample: Dict[str, Any], mask: Tensor) -> CachedStatistics:
         """Read the statistics of a batch.
@@ -159,17 +215,20 @@ class CachedTeacher:
         mask: Tensor = sample["target"].ne(self._pad)
         return mask
 
-    def _find(self, ids: Sequence[int], digests: np.ndarray) -> "_Subset":
+    def _find(self, ids: Sequence[int], digests: np.ndarray) -> "_Sentences":
         """Find the subset of a batch by its text, since fairseq's batches do not name it."""
         candidates = [self._current] if self._current is not None else []
-        for subset in (*candidates, *self.subsets.values()):
+        for subset in (*candidates, *self._candidates().values()):
             if max(ids) < len(subset.samples) and not subset.differ(ids, digests).any():
                 self._current = subset
                 return subset
         raise self._no_such_batch(ids, digests)
 
+    def _candidates(self) -> "Mapping[str, _Sentences]":
+        return self._checked or self.subsets
+
     def _no_such_batch(self, ids: Sequence[int], digests: np.ndarray) -> UsageError:
-        for name, subset in self.subsets.items():
+        for name, subset in self._candidates().items():
             if max(ids) >= len(subset.samples):
                 continue
             different = subset.differ(ids, digests)
@@ -186,16 +245,15 @@ class CachedTeacher:
         )
 
 
-class _Subset:
-    """Random access to the tokens of a subset by sentence number."""
+class _Sentences(ABC):
+    """Cached sentences, numbered from 0."""
 
-    def __init__(self, folder: Path, name: str, shards: int) -> None:
-        self._folder, self._name = folder, name
-        samples = [np.load(shard_path(folder, name, i, "samples.npy")) for i in range(shards)]
-        self.samples = np.concatenate(samples)
-        starts = [np.cumsum(part["tokens"]) - part["tokens"] for part in samples]
-        self._starts = np.concatenate(starts)
-        self._tokens: List[Optional[np.ndarray]] = [None] * shards
+    samples: np.ndarray
+    """Number of tokens and digest of each sentence."""
+
+    @abstractmethod
+    def record(self, index: int, length: int) -> np.ndarray:
+        """Return the records of the ``length`` tokens of a sentence."""
 
     def differ(self, ids: Sequence[int], digests: np.ndarray) -> np.ndarray:
         """Mark the sentences that differ from the cached ones or are absent, ``[B]``."""
@@ -204,18 +262,57 @@ class _Subset:
 
     def rows(self, ids: Sequence[int], lengths: Sequence[int]) -> np.ndarray:
         """Return the records of all tokens of the sentences, in order, ``[N]``."""
-        parts = []
-        for i, length in zip(ids, lengths):
-            start = self._starts[i]
-            parts.append(self._shard(i // SHARD_SENTENCES)[start : start + length])
-        return np.concatenate(parts)
+        return np.concatenate([self.record(i, length) for i, length in zip(ids, lengths)])
 
-    def _shard(self, shard: int) -> np.ndarray:
+
+class _Subset(_Sentences):
+    """A cached subset.
+
+    Raises:
+        UsageError: its files do not belong to this cache.
+    """
+
+    def __init__(self, folder: Path, name: str, sentences: int, dtype: np.dtype) -> None:
+        self._folder, self._name, self._dtype = folder, name, dtype
+        shards = range(-(-sentences // SHARD_SENTENCES))
+        samples = [np.load(shard_path(folder, name, i, "samples.npy")) for i in shards]
+        sizes = [min(SHARD_SENTENCES, sentences - i * SHARD_SENTENCES) for i in shards]
+        if [(part.dtype, part.shape) for part in samples] != [(SAMPLE, (n,)) for n in sizes]:
+            raise _mixed(folder)
+        self.samples = np.concatenate(samples)
+        starts = [np.cumsum(part["tokens"]) - part["tokens"] for part in samples]
+        self._starts = np.concatenate(starts)
+        self._tokens: List[Optional[np.ndarray]] = [None] * len(shards)
+        for i, part in enumerate(samples):
+            tokens = self._load(i)
+            if tokens.dtype != dtype or tokens.shape != (part["tokens"].sum(),):
+                raise _mixed(folder)
+
+    def record(self, index: int, length: int) -> np.ndarray:
+        start, shard = self._starts[index], index // SHARD_SENTENCES
         tokens = self._tokens[shard]
         if tokens is None:
-            path = shard_path(self._folder, self._name, shard, "tokens.npy")
-            tokens = self._tokens[shard] = np.load(path, mmap_mode="r")
+            tokens = self._tokens[shard] = self._load(shard)
+        return tokens[start : start + length]
+
+    def _load(self, shard: int) -> np.ndarray:
+        path = shard_path(self._folder, self._name, shard, "tokens.npy")
+        tokens: np.ndarray = np.load(path, mmap_mode="r")
         return tokens
+
+
+class _Joined(_Sentences):
+    """Several subsets, one after the other."""
+
+    def __init__(self, parts: Sequence[_Subset]) -> None:
+        self._parts = parts
+        self.samples = np.concatenate([part.samples for part in parts])
+        self._ends = np.cumsum([len(part.samples) for part in parts])
+
+    def record(self, index: int, length: int) -> np.ndarray:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        start = self._ends[part] - len(self._parts[part].samples)
+        return self._parts[part].record(index - start, length)
 
 
 def _statistics(rows: np.ndarray, num_classes: int, device: torch.device) -> CachedStatistics:
@@ -240,13 +337,17 @@ def _read_manifest(folder: Path) -> Dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format"]
+        if version == FORMAT:
+            _check_manifest(manifest)
     except FileNotFoundError as error:
         if folder.is_dir() and any(folder.iterdir()):
             state = "is not finished: run fairseq-pdd teacher-cache again to complete it"
         else:
             state = "does not exist: build it with fairseq-pdd teacher-cache"
         raise UsageError(f"teacher cache {folder} {state}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except NotADirectoryError as error:
+        raise UsageError(f"teacher cache {folder} is a file: give the folder") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path} is damaged: remove it and run fairseq-pdd teacher-cache again"
         ) from error
@@ -257,6 +358,32 @@ def _read_manifest(folder: Path) -> Dict[str, Any]:
         )
     result: Dict[str, Any] = manifest
     return result
+
+
+def _check_manifest(manifest: Dict[str, Any]) -> None:
+    """Raise an exception of some type if values are missing or of wrong types."""
+    made_of = manifest["made_of"]
+    token_dtype(made_of["topk"], 1, made_of["dtype"])
+    expected = {"topk": int, "dictionaries": dict, "data": dict}
+    subsets = manifest["subsets"]
+    valid = all(type(made_of[key]) is kind for key, kind in expected.items())
+    valid = valid and made_of["topk"] > 0 and subsets.keys() == made_of["data"].keys()
+    for name, entry in subsets.items():
+        require_subset_name(name, MANIFEST)
+        sentences = made_of["data"][name]["sentences"]
+        shards = [shard["sha256"] for shard in entry["shards"]]
+        valid = valid and type(sentences) is int and sentences > 0
+        valid = valid and len(shards) == -(-sentences // SHARD_SENTENCES)
+        valid = valid and all(shard.keys() == {"tokens.npy", "samples.npy"} for shard in shards)
+    if not valid:
+        raise ValueError("wrong value")
+
+
+def _mixed(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder / MANIFEST} does not belong to the files beside it: remove {folder} and build "
+        "the cache again"
+    )
 
 
 def _verify(folder: Path, manifest: Dict[str, Any]) -> None:

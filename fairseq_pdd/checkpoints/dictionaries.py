@@ -1,10 +1,11 @@
-"""Paths of the dictionary files in a task's data folder."""
+"""Dictionaries of a task: their files and a short description."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, Dict
 
-from fairseq.data import data_utils
+from fairseq.data import Dictionary, data_utils
 from fairseq.data.audio.data_cfg import S2TDataConfig
 
 
@@ -31,3 +32,15 @@ def dictionary_files(cfg: Any, data: str) -> Dict[str, str]:
         for side, language in zip(("source", "target"), languages)
         if language is not None
     }
+
+
+def describe_dictionary(dictionary: Dictionary) -> Dict[str, Any]:
+    """Return the size and the checksum of a dictionary, as JSON."""
+    text = "\n".join(dictionary.symbols).encode("utf-8", errors="surrogatepass")
+    return {"symbols": len(dictionary), "sha256": hashlib.sha256(text).hexdigest()}
+
+
+def describe_dictionaries(task: Any) -> Dict[str, Any]:
+    """Describe the dictionaries that a task has, by side."""
+    sides = {"source": task.source_dictionary, "target": task.target_dictionary}
+    return {side: describe_dictionary(d) for side, d in sides.items() if d is not None}

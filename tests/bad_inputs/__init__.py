@@ -1,0 +1,1 @@
+"""Tables of wrong inputs to every command and to the Python API."""

@@ -1,0 +1,269 @@
+"""Files that are no checkpoints, that are damaged, or that hold code, in every command."""
+
+import os
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+
+import pytest
+import torch
+
+import fairseq_pdd
+
+from ..plugin.commands import USER_DIR, generate_args, train_args
+from ..plugin.inprocess import state
+from .cases import Bad, BadCall, check, check_call, parametrize
+
+
+class Code:
+    """An object whose loading makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.file),)
+
+
+class Scene(NamedTuple):
+    """A model, and a folder for files."""
+
+    workspace: Any
+    root: Path
+
+    @property
+    def trace(self) -> Path:
+        """What exists when the code in a file has run."""
+        return self.root / "code-was-run"
+
+
+def unsafe(scene: Scene) -> Path:
+    path = scene.root / "unsafe.pt"
+    torch.save({**state(scene.workspace.lstm), "code": Code(scene.trace)}, path)
+    return path
+
+
+def cut(scene: Scene) -> Path:
+    path, content = scene.root / "cut.pt", scene.workspace.lstm.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def empty(scene: Scene) -> Path:
+    path = scene.root / "empty.pt"
+    path.touch()
+    return path
+
+
+def text(scene: Scene) -> Path:
+    path = scene.root / "text.pt"
+    path.write_text("a text\n" * 9)
+    return path
+
+
+def no_model(scene: Scene) -> Path:
+    path = scene.root / "no_model.pt"
+    torch.save({"weights": torch.zeros(2)}, path)
+    return path
+
+
+def half_a_state(scene: Scene) -> Path:
+    path = scene.root / "no_model.pt"
+    torch.save({k: v for k, v in state(scene.workspace.lstm).items() if k != "model"}, path)
+    return path
+
+
+EXPECTED: Dict[Callable[[Scene], Path], Sequence[str]] = {
+    unsafe: ["unsafe.pt", "posix.mkdir", "nothing of it was run", "UNSAFE_CHECKPOINTS=1"],
+    cut: ["cut.pt", "is damaged", "copy it again"],
+    empty: ["empty.pt", "is damaged"],
+    text: ["text.pt", "not a checkpoint"],
+    no_model: ["no_model.pt", "it has no model"],
+    half_a_state: ["no_model.pt", "it has no model"],
+}
+
+
+def generate(scene: Scene, path: Any) -> List[Any]:
+    data = scene.workspace.data
+    return ["fairseq-generate", *generate_args(data, path, "--user-dir", USER_DIR)]
+
+
+def generate_plain_task(scene: Scene, path: Any) -> List[Any]:
+    return [*generate(scene, path), "--task", "translation"]
+
+
+def generate_with_two(scene: Scene, path: Any) -> List[Any]:
+    return generate(scene, f"{scene.workspace.transformer}:{path}")
+
+
+def interactive(scene: Scene, path: Any) -> List[Any]:
+    return [
+        "fairseq-interactive", scene.workspace.data, "--cpu", "--user-dir", USER_DIR,
+        "--task", "distill_translation", "--path", path,
+    ]  # fmt: skip
+
+
+def validate(scene: Scene, path: Any) -> List[Any]:
+    return [
+        "fairseq-validate", scene.workspace.data, "--cpu", "--user-dir", USER_DIR,
+        "--task", "translation", "--path", path, "--max-tokens", 600,
+    ]  # fmt: skip
+
+
+def train(scene: Scene, *args: Any) -> List[Any]:
+    return [
+        "fairseq-train",
+        *train_args(scene.workspace.data, scene.root / "save", "--user-dir", USER_DIR, *args),
+    ]
+
+
+def distil(scene: Scene, *args: Any) -> List[Any]:
+    return train(scene, "--task", "distill_translation", "--criterion", "pd_send2", *args)
+
+
+def teacher(scene: Scene, path: Any) -> List[Any]:
+    return distil(scene, "--teacher-paths", f"{scene.workspace.lstm}:{path}")
+
+
+def finetune(scene: Scene, path: Any) -> List[Any]:
+    teachers = ("--teacher-paths", scene.workspace.lstm)
+    return distil(scene, *teachers, "--finetune-from-model", path)
+
+
+def restore(scene: Scene, path: Any) -> List[Any]:
+    return train(scene, "--task", "translation", "--restore-file", path)
+
+
+def resume(scene: Scene, path: Path) -> List[Any]:
+    (scene.root / "save").mkdir()
+    path.rename(scene.root / "save" / "checkpoint_last.pt")
+    return train(scene, "--task", "translation")
+
+
+def transfer_set(scene: Scene, path: Any) -> List[Any]:
+    return [
+        "fairseq-pdd", "transfer-set", scene.workspace.data, "--path", path, "--cpu",
+        "--destdir", scene.root / "transfer",
+    ]  # fmt: skip
+
+
+def teacher_cache(scene: Scene, path: Any) -> List[Any]:
+    return [
+        "fairseq-pdd", "teacher-cache", scene.workspace.data, "--cpu",
+        "--path", f"{scene.workspace.lstm}:{path}", "--destdir", scene.root / "cache",
+    ]  # fmt: skip
+
+
+def plain(scene: Scene, path: Any, out: Any = None) -> List[Any]:
+    return ["fairseq-pdd", "plain-checkpoint", path, out or scene.root / "plain.pt"]
+
+
+COMMANDS: Dict[Callable[..., List[Any]], Sequence[Callable[[Scene], Path]]] = {
+    generate: [unsafe, cut],
+    generate_plain_task: [unsafe, half_a_state],
+    generate_with_two: [cut],
+    interactive: [text],
+    validate: [unsafe, no_model],
+    teacher: [unsafe, cut],
+    finetune: [unsafe, empty],
+    restore: [unsafe, half_a_state],
+    transfer_set: [unsafe],
+    teacher_cache: [unsafe],
+    plain: [unsafe, cut, no_model],
+}
+
+
+def with_file(
+    command: Callable[..., List[Any]], make: Callable[[Scene], Path]
+) -> Callable[[Scene], List[Any]]:
+    return lambda scene: command(scene, make(scene))
+
+
+def onto_itself(scene: Scene) -> List[Any]:
+    path = scene.root / "link.pt"
+    path.symlink_to(scene.workspace.lstm)
+    return plain(scene, scene.workspace.lstm, path)
+
+
+def without_folder_rights(scene: Scene) -> List[Any]:
+    return plain(scene, scene.workspace.lstm, "/proc/plain.pt")
+
+
+CASES: "List[Bad[Scene]]" = [
+    *(
+        Bad(f"{command.__name__} {make.__name__}", with_file(command, make), EXPECTED[make])
+        for command, makes in COMMANDS.items()
+        for make in makes
+    ),
+    Bad("resume cut", with_file(resume, cut), ["checkpoint_last.pt", "is damaged"]),
+    Bad("resume unsafe", with_file(resume, unsafe), ["checkpoint_last.pt", "posix.mkdir"]),
+    Bad(
+        "restore a checkpoint of another architecture",
+        lambda scene: restore(scene, scene.workspace.lstm),
+        ["training cannot start from checkpoint", "lstm/checkpoint_best.pt", "--save-dir"],
+    ),
+    Bad(
+        "restore a checkpoint of another optimizer",
+        lambda scene: [*restore(scene, scene.workspace.transformer), "--optimizer", "sgd"],
+        ["transformer/checkpoint_best.pt", "Optimizer does not match", "--reset-optimizer"],
+    ),
+    Bad(
+        "validate no file",
+        lambda scene: validate(scene, scene.root / "no.pt"),
+        ["checkpoint not found", "no.pt"],
+    ),
+    Bad(
+        "plain-checkpoint of no file",
+        lambda scene: plain(scene, scene.root / "no.pt"),
+        ["cannot read", "no.pt"],
+    ),
+    Bad("plain-checkpoint onto itself", onto_itself, ["link.pt", "the checkpoint itself"]),
+    Bad(
+        "plain-checkpoint onto a folder",
+        lambda scene: plain(scene, scene.workspace.lstm, scene.root),
+        ["is a folder"],
+    ),
+    Bad("plain-checkpoint read-only", without_folder_rights, ["cannot write /proc/plain.pt"]),
+    Bad(
+        "plain-checkpoint on a full disk",
+        lambda scene: plain(scene, scene.workspace.lstm, "/dev/full"),
+        ["cannot write /dev/full"],
+    ),
+]
+
+
+@pytest.fixture
+def scene(workspace: Any, tmp_path: Path) -> Scene:
+    root = tmp_path / "scene"
+    root.mkdir()
+    return Scene(workspace, root)
+
+
+@parametrize(CASES)
+def test_command(case: "Bad[Scene]", scene: Scene, tmp_path: Path) -> None:
+    check(case, scene, tmp_path, scene.root)
+    assert not scene.trace.exists()
+    assert not (scene.root / "plain.pt").exists()
+
+
+def load_first(make: Callable[[Scene], Path]) -> Callable[[Scene], Any]:
+    return lambda scene: fairseq_pdd.load(make(scene), scene.workspace.data)
+
+
+def load_second(make: Callable[[Scene], Path]) -> Callable[[Scene], Any]:
+    def call(scene: Scene) -> Any:
+        return fairseq_pdd.load([scene.workspace.transformer, make(scene)], scene.workspace.data)
+
+    return call
+
+
+CALLS: "List[BadCall[Scene]]" = [
+    BadCall(f"{load.__name__} {make.__name__}", load(make), EXPECTED[make])
+    for load in (load_first, load_second)
+    for make in EXPECTED
+]
+
+
+@parametrize(CALLS)
+def test_call(case: "BadCall[Scene]", scene: Scene) -> None:
+    check_call(case, scene)
+    assert not scene.trace.exists()
