@@ -53,7 +53,7 @@ setup(
             "ruff",
             "types-tabulate",
         ],
-        "images": ["torchmetrics", "torchvision"],
+        "images": ["torchvision"],
         "speech": ["editdistance", "soundfile", "torchaudio"],
     },
     entry_points={"console_scripts": ["fairseq-pdd = fairseq_pdd.cli.main:app"]},

@@ -19,7 +19,7 @@ _CRITERION: Dict[str, Any] = {"_name": "cross_entropy", "sentence_avg": False}
 
 
 class Additions(NamedTuple):
-    """What this package adds to fairseq's registries."""
+    """Names that this package adds to fairseq's registries."""
 
     tasks: Mapping[str, str]
     """Names of fairseq's tasks by the names of those that extend them."""

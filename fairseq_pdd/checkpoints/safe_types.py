@@ -88,7 +88,7 @@ SAFE_TYPES: Dict[str, Any] = {
     **_DICTIONARIES,
     **_PLACEHOLDERS,
 }
-"""What is called for each name in a file."""
+"""Type or function that is called for each name in a file."""
 
 
 def _is_set(option: str) -> bool:

@@ -1,7 +1,7 @@
 """Checks of data from fairseq-preprocess."""
 
 import os
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 from fairseq import utils
 from fairseq.data import data_utils
@@ -70,38 +70,41 @@ class BinarisedText(DataSource):
             if not os.path.isfile(path):
                 raise UsageError(f"dictionary {path} does not exist: is {data} binarised data?")
 
-    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
-        """Load a split, which must exist and not be empty."""
+    def load_dataset(self, split: str, *args: Any, combine: bool = False, **kwargs: Any) -> None:
+        """Load a split, which must exist and not be empty; see fairseq for ``combine``."""
         empty = UsageError(
             f"subset '{split}' of {self.cfg.data} is empty: check the text that it was binarised "
             "from"
         )
+        # with its default of -1, fairseq counts the sentences of the first set as negative
+        if combine and self.cfg.upsample_primary < 1 and any(self._files(f"{split}1")):
+            raise UsageError(
+                f"fairseq joins '{split}' and '{split}1' of {self.cfg.data}, and cannot do so "
+                f"with --upsample-primary {self.cfg.upsample_primary}: give --upsample-primary 1"
+            )
         if self._is_empty_file(split):  # fairseq cannot map such a file into memory
             raise empty
         try:
-            super().load_dataset(split, *args, **kwargs)
+            super().load_dataset(split, *args, combine=combine, **kwargs)
         except FileNotFoundError as error:
             raise UsageError(
                 f"no subset '{split}' in {self.cfg.data}: {error} (fairseq-preprocess names them "
                 "train, valid, test, test1, …)"
             ) from error
-        # with its default of -1, fairseq counts the sentences of the first set as negative
-        if getattr(getattr(self.dataset(split), "src", None), "sample_ratios", [1])[0] < 1:
-            raise UsageError(
-                f"fairseq joins '{split}' and '{split}1' of {self.cfg.data}, and without "
-                "--upsample-primary 1 it uses only a part of the sentences: add that option"
-            )
         if len(self.dataset(split)) == 0:
             raise empty
 
     def _is_empty_file(self, split: str) -> bool:
+        return any(os.path.getsize(path) == 0 for path in self._files(split))
+
+    def _files(self, split: str) -> Iterator[str]:
+        """Yield the files of a split's first language, in either direction, that exist."""
         languages = getattr(self.cfg, "source_lang", None), getattr(self.cfg, "target_lang", None)
         for folder in utils.split_paths(self.cfg.data):
             for source, target in (languages, languages[::-1]):
                 path = os.path.join(folder, f"{split}.{source}-{target}.{source}.bin")
-                if os.path.isfile(path) and os.path.getsize(path) == 0:
-                    return True
-        return False
+                if os.path.isfile(path):
+                    yield path
 
 
 def _record_languages(cfg: DictConfig) -> None:

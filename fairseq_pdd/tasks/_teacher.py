@@ -77,6 +77,8 @@ class TeacherMixin(DataSource):
         for option in ("teacher_paths", "teacher_cache"):
             if cfg[option] is not None and not cfg[option].strip():
                 raise UsageError(f"--{option.replace('_', '-')} is empty: give a path or remove it")
+        if cfg.teacher_paths and cfg.teacher_cache:
+            raise UsageError("give either --teacher-paths or --teacher-cache, not both")
         paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
         require_files(paths)
         if paths:
@@ -136,8 +138,6 @@ class TeacherMixin(DataSource):
                     "--teacher-paths a.pt:b.pt:… or a cache of its outputs with --teacher-cache DIR"
                 )
             return self._load_ensemble()
-        if self._teacher_paths:
-            raise UsageError("give either --teacher-paths or --teacher-cache, not both")
         if needs_members:
             raise UsageError(
                 f"criterion {criterion} needs each member's probabilities, which a teacher cache "

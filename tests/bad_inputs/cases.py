@@ -14,7 +14,7 @@ from fairseq_pdd.errors import UsageError
 from .processes import run
 
 Scene = TypeVar("Scene")
-"""What the cases of an area work on, made by a fixture of that area."""
+"""Input that the cases of an area spoil, made by a fixture of that area."""
 
 PREFIX = "fairseq_pdd: error: "
 # signs of long work in fairseq's and our own output

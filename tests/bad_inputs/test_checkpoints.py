@@ -32,7 +32,7 @@ class Scene(NamedTuple):
 
     @property
     def trace(self) -> Path:
-        """What exists when the code in a file has run."""
+        """Folder that exists if the code in a file has run."""
         return self.root / "code-was-run"
 
 

@@ -274,7 +274,7 @@ CASES: "List[Bad[Scene]]" = [
     bad("a token list, in a transfer set", transfer_lists, entry("output", "train", tokenid=[7]),
         "train.json: utterance 3-1-0002", "'tokenid'", "asr_prep_json.py"),
     bad("a cut list", transfer_lists, lines("lists/train.json", lambda x: [x[0][:900]]),
-        "train.json, line 1", "cut"),
+        "train.json, line", "cut"),
     bad("a damaged dictionary", generate_lists, lines("lists/dict.txt", lambda x: [*x[:3], "x"]),
         "dict.txt is damaged", "prepare-librispeech.sh"),
 ]  # fmt: skip

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.data import Dictionary
-from fairseq.examples.pointer_generator.pointer_generator_src import transformer_pg  # noqa: F401
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
 from fairseq_pdd.generation import EncoderKeepingEnsemble, EnsembleEstimator, HypothesisScorer
 
+from ..plugin.pointer_generator import import_pointer_generator
 from .build import EOS, PAD, SIZES
 from .test_search import run_search
+
+import_pointer_generator()
 
 MARKERS = 6
 TRANSFORMER = SIZES["transformer_iwslt_de_en"]

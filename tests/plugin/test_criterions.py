@@ -110,15 +110,25 @@ def test_more_padding_changes_nothing(criterion, task, student, monkeypatch, col
         assert float(after[key]) == pytest.approx(value, rel=1e-5), key
 
 
+class Fixed(torch.nn.Module):
+    """A model whose logits are given."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self._logits = logits
+
+    def forward(self, **_: Any) -> Any:
+        return (self._logits,)
+
+    def get_normalized_probs(self, net_output: Any, log_probs: bool) -> Tensor:
+        return net_output[0].log_softmax(-1)
+
+
 def test_gradient_of_padding_is_zero(criterion, task, student):
     sample = batch(task, "valid", range(8))
     logits = student(**sample["net_input"])[0].detach().requires_grad_()
 
-    class Fixed(torch.nn.Module):
-        def forward(self, **_: Any) -> Any:
-            return (logits,)
-
-    criterion(Fixed(), sample)[0].backward()
+    criterion(Fixed(logits), sample)[0].backward()
     padding = sample["target"].eq(1)
     assert logits.grad[padding].abs().max() == 0
     assert logits.grad[~padding].abs().amax(-1).min() > 0
@@ -247,12 +257,8 @@ def test_autocast_does_not_change_the_criterion(criterion, workspace, task):
     sample = batch(task, "valid", range(6))
     logits = load(workspace.pd_send2)(**sample["net_input"])[0].detach()
 
-    class Fixed(torch.nn.Module):
-        def forward(self, **_: Any) -> Any:
-            return (logits,)
-
-    plain = criterion(Fixed(), sample)[2]
+    plain = criterion(Fixed(logits), sample)[2]
     with torch.autocast("cpu", torch.bfloat16):
-        narrow = criterion(Fixed(), sample)[2]
+        narrow = criterion(Fixed(logits), sample)[2]
     for key, value in summed(plain).items():
         assert float(narrow[key]) == pytest.approx(value, rel=1e-6), key

@@ -380,7 +380,7 @@ def test_subsets_that_fairseq_joins_are_cached_one_by_one(workspace, tmp_path):
             )
             assert torch.equal(ours.mean_probs.probs, expected.mean_probs.probs)
             assert torch.equal(ours.inverse_precision, expected.inverse_precision)
-    with pytest.raises(UsageError, match="without --upsample-primary 1"):  # fairseq's default
+    with pytest.raises(UsageError, match="give --upsample-primary 1"):  # fairseq's default
         task_for(data).load_dataset("train", combine=True)
 
 

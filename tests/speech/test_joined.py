@@ -42,7 +42,7 @@ def test_generation(workspace, tmp_path):
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
 def test_training(tables, alpha):
-    """With another alpha, fairseq draws a sample of each manifest."""
+    """Train on joined manifests; with another alpha, fairseq draws a sample of each."""
     rows = spoken.read_table(tables / "train.tsv")
     for name, part in (("train_a", rows[:150]), ("train_b", rows[150:])):
         language = {"src_lang": name, "tgt_lang": name}
