@@ -3,16 +3,32 @@
 import copy
 import dataclasses
 import logging
+import math
 import os
 from argparse import Namespace
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Union
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Union,
+)
 
 import numpy as np
 import torch
 from fairseq import tasks, utils
 from fairseq.data import encoders
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.hub_utils import GeneratorHubInterface
 from fairseq.registry import REGISTRIES
@@ -151,8 +167,8 @@ class Translator(GeneratorHubInterface):
         if len(source_texts) != len(target_texts):
             raise UsageError(f"{len(source_texts)} sources, but {len(target_texts)} targets")
         encoded_sources = self._encode_sources(source_texts)
-        encoded = self._encode_all("targets", target_texts, self._encode_target)
-        self._require_lengths("targets", target_texts, encoded, _part(self.max_positions, 1))
+        limit = self.max_positions[1]
+        encoded = self._encode_all("targets", target_texts, self._encode_target, limit)
         scorer = self.task.hypothesis_scorer(list(self.models))
         results: Dict[int, Output] = {}
         for batch in self._build_batches(encoded_sources, False):
@@ -165,22 +181,30 @@ class Translator(GeneratorHubInterface):
 
     def generate(
         self, tokenized_sentences: Any, beam: int = 5, *others: Any, **options: Any
-    ) -> List[List[Dict[str, Any]]]:
+    ) -> List[Any]:
         """Search like fairseq's hub interface, and refuse options that it would ignore.
 
+        Returns:
+            fairseq's hypotheses of each sentence, or those of a single sentence ``[L]``.
+
         Raises:
-            UsageError: an option has no effect here, or a value that fairseq refuses.
+            UsageError: a sentence is no tensor, an option has no effect here, or a value is one
+                that fairseq refuses.
         """
+        if torch.is_tensor(tokenized_sentences) and tokenized_sentences.dim() == 1:
+            # fairseq's own function would lose some of the options
+            return self.generate([tokenized_sentences], beam, *others, **options)[0]
+        sentences = list(tokenized_sentences)
+        if not all(torch.is_tensor(tokens) and tokens.dim() == 1 for tokens in sentences):
+            raise UsageError("generate() takes tensors of encode(): give text to translate()")
         search = {name: value for name, value in options.items() if name not in _OF_GENERATE}
         _check_search(beam, search)
-        try:
-            return super().generate(tokenized_sentences, beam, *others, **options)
-        except UsageError:
-            raise
-        except (AssertionError, ValueError) as error:
-            if not str(error):
-                raise
-            raise UsageError(f"fairseq's search refuses these options: {error}") from error
+        if search.get("sampling_topk", 0) > len(self.tgt_dict):
+            raise UsageError(
+                f"sampling_topk is {search['sampling_topk']}: the vocabulary has "
+                f"{len(self.tgt_dict)} types"
+            )
+        return super().generate(sentences, beam, *others, **options)
 
     def _search(
         self, sources: Iterable[str], beam: int, nbest: int, options: Dict[str, Any]
@@ -207,42 +231,30 @@ class Translator(GeneratorHubInterface):
                 "the model takes speech, and this function takes text: use fairseq-generate, or "
                 "generate() of fairseq's own interface"
             )
-        encoded = self._encode_all("sources", texts, self.encode)
-        limits = [_part(self.max_positions, 0), self.cfg.dataset.max_tokens]
-        self._require_lengths("sources", texts, encoded, *limits)
-        return encoded
+        limits = [self.max_positions[0], self.cfg.dataset.max_tokens or math.inf]
+        return self._encode_all("sources", texts, self.encode, min(limits))
 
     def _encode_all(
-        self, name: str, texts: Sequence[str], encode: Callable[[str], Tensor]
+        self, name: str, texts: Sequence[str], encode: Callable[[str], Tensor], limit: float
     ) -> List[Tensor]:
         encoded = []
         for i, text in enumerate(texts):
-            try:
+            text_name = f"{name}[{i}], {_start(text)},"
+            with _described(f"{text_name} cannot be encoded"):  # a tokenizer may raise anything
                 tokens = encode(text.strip())
-            except Exception as error:  # a tokenizer may raise anything
+            if len(tokens) > limit:
                 raise UsageError(
-                    f"{name}[{i}], {_start(text)}, cannot be encoded: {reason_of(error)}"
-                ) from error
+                    f"{text_name} has {len(tokens):,} tokens, and the limit of model and "
+                    f"max_tokens is {limit:,}: split it, remove it, or give a larger max_tokens "
+                    "to load()"
+                )
             if len(tokens) > 1 and bool((tokens[:-1] == self.tgt_dict.unk()).all()):
                 logger.warning(
-                    "%s[%d], %s, has unknown symbols only; are bpe and tokenizer those of the "
-                    "training?",
-                    name, i, _start(text),
-                )  # fmt: skip
+                    "%s has unknown symbols only; are bpe and tokenizer those of the training?",
+                    text_name,
+                )
             encoded.append(tokens)
         return encoded
-
-    def _require_lengths(
-        self, name: str, texts: Sequence[str], encoded: Sequence[Tensor], *limits: Optional[float]
-    ) -> None:
-        limit = min((limit for limit in limits if limit is not None), default=None)
-        for i, (text, tokens) in enumerate(zip(texts, encoded)):
-            if limit is not None and len(tokens) > limit:
-                raise UsageError(
-                    f"{name}[{i}], {_start(text)}, has {len(tokens):,} tokens, and the limit of "
-                    f"model and max_tokens is {int(limit):,}: split it, remove it, or give a "
-                    "larger max_tokens to load()"
-                )
 
     def _encode_target(self, text: str) -> Tensor:
         line = self.apply_bpe(self.tokenize(text))
@@ -261,8 +273,9 @@ def _plain(value: Any) -> Any:
 
 
 def _texts(name: str, texts: Iterable[str]) -> List[str]:
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-        raise UsageError(f"give {name} as a list of sentences, not a single {_kind(texts)}")
+    # a set has no order, and a mapping would give its keys
+    if isinstance(texts, (str, bytes, AbstractSet, Mapping)) or not isinstance(texts, Iterable):
+        raise UsageError(f"give {name} as a list of sentences, not as {_kind(texts)}")
     items = list(texts)
     for i, item in enumerate(items):
         if not isinstance(item, str):
@@ -279,9 +292,15 @@ def _start(text: str) -> str:
     return repr(text if len(text) <= 30 else f"{text[:30]}…")
 
 
-def _part(limits: Any, side: int) -> Optional[float]:
-    """Return the limit of the source (0) or the target (1) from fairseq's ``max_positions``."""
-    return limits[side] if isinstance(limits, (tuple, list)) else limits
+@contextmanager
+def _described(problem: str) -> Iterator[None]:
+    """Raise errors of other libraries as a :class:`UsageError` that begins with the problem."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{problem}: {reason_of(error)}") from error
 
 
 def _check_search(beam: Any, options: Dict[str, Any]) -> None:
@@ -302,14 +321,13 @@ def _require_types(options: Dict[str, Any], types: Dict[str, type]) -> None:
     for name, value in options.items():
         kind = types.get(name)
         if kind is not None and not _is(kind, value):
-            raise UsageError(f"{name} is {value!r}: give a value of type {kind.__name__}")
+            raise UsageError(f"{name} is {value!r}: give a finite value of type {kind.__name__}")
 
 
 def _is(kind: type, value: Any) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    numbers = {int: Integral, float: Real}  # numpy's, too
-    return isinstance(value, numbers[kind]) and value == value
+    number: Any = {bool: bool, int: Integral, float: Real}[kind]  # numpy's, too
+    is_bool = isinstance(value, bool)  # and an integer
+    return isinstance(value, number) and is_bool == (kind is bool) and math.isfinite(value)
 
 
 def load(
@@ -343,17 +361,19 @@ def load(
     states = [map_checkpoint(path) for path in paths]
     cfgs = [copy.deepcopy(config_of(path, state)) for path, state in zip(paths, states)]
     names = [_task_name(path, cfg) for path, cfg in zip(paths, cfgs)]
-    for path, name in zip(paths, names):
-        if name != names[0]:
-            raise UsageError(
-                f"{path} was trained for another task ({name}) than {paths[0]} ({names[0]}): "
-                "load them apart"
-            )
+    _require_same("task", paths, names, "load them apart")
     for path, cfg in zip(paths, cfgs):
         _override(path, cfg, names[0], overrides)
-    _require_same_encoders(paths, cfgs)
-    task = _setup_task(paths[0], cfgs[0], names[0])
+    for kind in _ENCODERS:
+        encoders_of = [getattr(cfg[kind], "_name", cfg[kind]) for cfg in cfgs]
+        _require_same(kind, paths, encoders_of, f"give {kind} to load()")
+    data_folder = getattr(cfgs[0].task, "data", None)
+    with _described(f"task {names[0]} of {paths[0]} cannot be set up with data {data_folder}"):
+        task = tasks.setup_task(cfgs[0].task, from_checkpoint=True)
     check_members(paths, states)
+    for side in ("source_lang", "target_lang"):  # not the default of fairseq's tokenizer, English
+        if "tokenizer" in overrides and side not in overrides and side in (cfgs[0].tokenizer or {}):
+            cfgs[0].tokenizer[side] = task.cfg[side]
     models = []
     for path, state, cfg in zip(paths, states, cfgs):
         check_fit(path, task, state)
@@ -366,8 +386,10 @@ def load(
 
 
 def _paths(checkpoints: Any) -> List[str]:
-    if isinstance(checkpoints, (str, os.PathLike)):
-        paths = utils.split_paths(os.fspath(checkpoints))
+    if isinstance(checkpoints, str):
+        paths = utils.split_paths(checkpoints)
+    elif isinstance(checkpoints, os.PathLike):
+        paths = [checkpoints]
     elif isinstance(checkpoints, Iterable) and not isinstance(checkpoints, bytes):
         paths = list(checkpoints)
     else:
@@ -402,12 +424,15 @@ def _override(path: str, cfg: DictConfig, task: str, overrides: Dict[str, Any]) 
     _require_known(overrides, known, f"load(), for {path}")
     _require_types(overrides, {**_BATCHES, **_SEARCH})
     others = {name: value for name, value in overrides.items() if name not in _ENCODERS}
-    overwrite_args_by_name(cfg, others)
     with open_dict(cfg):
+        # that of a search with this checkpoint in the past, if any
+        cfg.generation = OmegaConf.structured(GenerationConfig)
+        overwrite_args_by_name(cfg, others)
         for name in task_options & set(others):
             setattr(cfg.task, name, others[name])
         if hasattr(cfg.task, "eval_bleu"):
             cfg.task.eval_bleu = False  # needs tools of the training
+        cfg.task.uncertainty_path = None  # a file that would be written
         if isinstance(cfg.task, Namespace):  # a task without a config dataclass
             dataclass_of_task = TASK_DATACLASS_REGISTRY[task]
             cfg.task = OmegaConf.structured(dataclass_of_task.from_namespace(cfg.task))
@@ -423,56 +448,36 @@ def _override_encoder(
 ) -> Set[str]:
     """Put a tokenizer or BPE and its options into a configuration; return the options' names."""
     older = cfg.get(kind)
-    name = older_name = older if isinstance(older, str) else getattr(older, "_name", None)
-    if kind in overrides:
-        name = overrides[kind]
+    older_name = older if isinstance(older, str) else getattr(older, "_name", None)
+    name = overrides.get(kind, older_name)
     registry = REGISTRIES[kind]
-    if name is not None and name not in registry["registry"]:
-        raise UsageError(
-            f"there is no {kind} {name!r}: give one of {', '.join(sorted(registry['registry']))}"
-        )
+    known = sorted(registry["registry"])
+    if name is not None and name not in known:
+        raise UsageError(f"there is no {kind} {name!r}: give one of {', '.join(known)}")
     config = registry["dataclass_registry"].get(name)
     names = {field.name for field in dataclasses.fields(config)} - {"_name"} if config else set()
-    given = {option: overrides[option] for option in names & set(overrides)}
     with open_dict(cfg):
-        if name != older_name or not isinstance(older, DictConfig):
-            cfg[kind] = None if name is None else OmegaConf.structured(config) if config else name
+        if config is None:
+            cfg[kind] = name
+        elif name != older_name or not isinstance(older, DictConfig):
+            cfg[kind] = OmegaConf.structured(config)
         if config is not None:
             with open_dict(cfg[kind]):
-                cfg[kind].update(given)
+                cfg[kind].update({option: overrides[option] for option in names & set(overrides)})
                 cfg[kind]._name = name
-    try:
+    options = ", ".join(sorted(names)) or "none"
+    # such as without a file or a package
+    with _described(f"{kind} {name!r} for {path} (options: {options}) cannot be built"):
         build(cfg[kind])
-    except Exception as error:  # a missing file or package
-        options = ", ".join(sorted(names)) or "none"
-        raise UsageError(
-            f"{kind} {name!r} for {path} cannot be built: {reason_of(error)} (its options: "
-            f"{options})"
-        ) from error
     return names
 
 
-def _require_same_encoders(paths: Sequence[str], cfgs: Sequence[DictConfig]) -> None:
-    for kind in _ENCODERS:
-        names = [getattr(cfg[kind], "_name", cfg[kind]) for cfg in cfgs]
-        for path, name in zip(paths, names):
-            if name != names[0]:
-                raise UsageError(
-                    f"{path} was trained with {kind} {name}, {paths[0]} with {names[0]}: give "
-                    f"{kind} to load()"
-                )
-
-
-def _setup_task(path: str, cfg: DictConfig, name: str) -> FairseqTask:
-    try:
-        return tasks.setup_task(cfg.task, from_checkpoint=True)
-    except UsageError:
-        raise
-    except Exception as error:  # such as a damaged dictionary or an unknown value
-        data = getattr(cfg.task, "data", None)
-        raise UsageError(
-            f"task {name} of {path} cannot be set up with data {data}: {reason_of(error)}"
-        ) from error
+def _require_same(kind: str, paths: Sequence[str], names: Sequence[Any], fix: str) -> None:
+    for path, name in zip(paths, names):
+        if name != names[0]:
+            raise UsageError(
+                f"{path} was trained with {kind} {name}, {paths[0]} with {names[0]}: {fix}"
+            )
 
 
 def _build_model(
@@ -480,16 +485,9 @@ def _build_model(
 ) -> torch.nn.Module:
     """Build the model of a checkpoint as fairseq does, in evaluation mode on the CPU."""
     task.load_state_dict(state.get("task_state") or {})
-    try:
+    with _described(f"{path} does not fit its own model configuration or its data {task.cfg.data}"):
         model = task.build_model(cfg.model, from_checkpoint=True)
         history = state.get("optimizer_history") or [{}]
         model.set_num_updates(history[-1].get("num_updates", 0))
         model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
-    except UsageError:
-        raise
-    except Exception as error:  # models raise anything for weights of another shape
-        raise UsageError(
-            f"{path} does not fit its own model configuration or its data {task.cfg.data}: "
-            f"{reason_of(error)}"
-        ) from error
     return model.eval()

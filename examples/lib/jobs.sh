@@ -25,14 +25,15 @@ job() {
   touch "$WORK/done/$name"
 }
 
-# identify INPUTS COMMAND…: print the command, and the sha256 of each input file
+# identify INPUTS COMMAND…: print the command, without options of the machine, and the sha256 of each
+# input file
 identify() {
   local inputs path text
   IFS=: read -ra inputs <<< "$1"
   for path in ${inputs[@]+"${inputs[@]}"}; do
     [ -e "$path" ] || { echo "error: $path is missing" >&2; return 1; }
   done
-  text="${2##*/} ${*:3}"
+  text=$(sed -E ':a; s/ --(cpu|(num-)?workers [0-9]+)( |$)/\3/; ta' <<< "${2##*/} ${*:3}")
   if [ -n "$1" ]; then
     text+=$'\n'$(find -L "${inputs[@]}" -type f -print0 | sort -z | xargs -0 -r sha256sum)
   fi

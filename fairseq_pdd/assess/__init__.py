@@ -15,7 +15,7 @@ from .layout import (
     sets_of,
     split_label,
 )
-from .ood import Detection, Estimate, detect, detect_all, roc_auc
+from .ood import Detection, Estimate, detect, detect_all, log_copies, roc_auc
 from .quality import (
     Metric,
     Quality,
@@ -25,7 +25,8 @@ from .quality import (
 )
 from .rejection import Rejection, rejection
 from .render import latex, markdown
-from .scores import Combination, check_measures, check_temperature, combine
+from .scores import Combination, check_measures, check_same_lists, check_temperature, combine
+from .sentences import Sentences, check_same_sentences, sentences_of
 from .summary import SPEECH, TRANSLATION, RunSummary, Style, summarise_run
 from .table import Table, build_table, make_table
 from .token_errors import Pieces, WordErrors, WordScores, word_errors, word_scores
@@ -42,6 +43,7 @@ __all__ = [
     "Rejection",
     "Reliability",
     "RunSummary",
+    "Sentences",
     "Style",
     "System",
     "Table",
@@ -49,6 +51,8 @@ __all__ = [
     "WordScores",
     "build_table",
     "check_measures",
+    "check_same_lists",
+    "check_same_sentences",
     "check_temperature",
     "choose_systems",
     "combine",
@@ -58,6 +62,7 @@ __all__ = [
     "find_systems",
     "label_of",
     "latex",
+    "log_copies",
     "make_table",
     "markdown",
     "negative_log_likelihood",
@@ -65,6 +70,7 @@ __all__ = [
     "reliability_diagram",
     "roc_auc",
     "sentence_errors",
+    "sentences_of",
     "set_files",
     "set_name",
     "sets_of",

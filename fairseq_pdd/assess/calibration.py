@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UsageError
+from .scores import check_values
 
 # products of probabilities near 1 may have a rounding error
 _ROUNDING = 1e-3
@@ -39,11 +40,13 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, bins: int =
         bins: number of bins.
 
     Raises:
-        UsageError: a confidence is no probability.
+        UsageError: a confidence is no probability, or see
+            :func:`~fairseq_pdd.assess.scores.check_values`.
     """
     odd = confidence[~((confidence >= 0) & (confidence <= 1 + _ROUNDING))]
     if len(odd):
         raise UsageError(f"the confidence {odd[0]:g} is no probability: scores must be -ln P >= 0")
+    check_values(confidence=confidence, correct=correct)
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.digitize(confidence, edges[1:-1])
     counts = np.bincount(index, minlength=bins)

@@ -65,6 +65,11 @@ def split_label(
     return None
 
 
+def is_used(name: str) -> bool:
+    """Return True for a set that tables use: test, out-of-domain or scored references."""
+    return name in (TEST, NLL, NLL_ENSEMBLE) or name.startswith(OOD_PREFIX)
+
+
 def set_files(folder: Path) -> List[Path]:
     """Return the files of records in a folder; hidden ones are copies that programs made."""
     return sorted(path for path in folder.glob("*.jsonl") if not path.name.startswith("."))

@@ -1,13 +1,14 @@
 """Detection of out-of-domain input by a measure of uncertainty."""
 
 import logging
-from typing import Dict, Iterable, NamedTuple, Optional
+from pathlib import Path
+from typing import Dict, Iterable, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from ..errors import UsageError
 from ..records import RecordSet
-from .scores import check_measures
+from .scores import check_measures, check_values
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,15 @@ def detect(
 
     Returns:
         ``None`` where detection is not defined, see :func:`why_undefined`.
+
+    Raises:
+        UsageError: a value is NaN.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+    for name, column in (("in_domain", in_domain), ("out_of_domain", out_of_domain)):
+        if len(column):
+            check_values(**{name: column})
     if why_undefined(in_domain, out_of_domain):
         return None
     labels = np.repeat([0, 1], [len(in_domain), len(out_of_domain)])
@@ -131,6 +138,20 @@ def check_same_measures(in_domain: Iterable[str], out_of_domain: Iterable[str]) 
     if odd:
         raise UsageError(
             f"only one of the two files has {', '.join(sorted(odd))}: are they of one system?"
+        )
+
+
+def log_copies(
+    first: Path, second: Path, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> None:
+    """Log two files or folders that have the same values in every sentence."""
+    if ours.keys() == theirs.keys() and all(
+        np.array_equal(values, theirs[name]) for name, values in ours.items()
+    ):
+        logger.warning(
+            "%s and %s have the same values in every sentence: is one a copy of the other?",
+            first,
+            second,
         )
 
 

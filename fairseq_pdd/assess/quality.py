@@ -1,6 +1,7 @@
 """Quality of outputs: BLEU and chrF by sacreBLEU, WER by jiwer, and likelihood."""
 
 import enum
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple, Union
 
@@ -12,6 +13,8 @@ from .words import plain_texts, word_error_rate, word_error_rates
 
 if TYPE_CHECKING:
     from sacrebleu import BLEU, CHRF
+
+logger = logging.getLogger(__name__)
 
 
 class Metric(str, enum.Enum):
@@ -89,6 +92,12 @@ def sentence_errors(records: RecordSet, metric: Metric) -> np.ndarray:
 def negative_log_likelihood(records: RecordSet) -> float:
     """Compute the mean of ``-ln P`` over all tokens, end-of-sequence included; nats per token.
 
+    Hypotheses that are not the references are logged: the likelihood of a model's own output is
+    another number.
+
+    Args:
+        records: scored references, one hypothesis per sentence.
+
     Raises:
         UsageError: an output is impossible to the model (its ``log_prob`` is minus infinity).
     """
@@ -98,6 +107,17 @@ def negative_log_likelihood(records: RecordSet) -> float:
         raise UsageError(
             f"{records.name}: id {records.ids[impossible[0]]} has probability 0, so the likelihood "
             "of the set is zero and its NLL infinite: remove such sentences from the data"
+        )
+    # fairseq's mark of an unknown word in a reference
+    references = [text and text.replace("<<unk>>", "<unk>") for text in records.references]
+    others = sum(t is not None and t != h for h, t in zip(records.hypotheses, references))
+    if 2 * others > len(records):
+        logger.warning(
+            "%s: %d of %d hypotheses are not the references, so the NLL is that of a model's "
+            "output: write the file with --score-reference",
+            records.name,
+            others,
+            len(records),
         )
     return -sum(log_probs.tolist()) / int(records.lengths.sum())
 

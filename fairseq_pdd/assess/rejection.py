@@ -5,6 +5,8 @@ from typing import Optional
 
 import numpy as np
 
+from .scores import check_values
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -42,9 +44,13 @@ def rejection(errors: np.ndarray, uncertainty: np.ndarray, retained: bool = Fals
             over all outputs, with rejected ones replaced by perfect ones (Malinin & Gales, ICLR
             2021); the random curve is a line to 0. ``True``: the mean over the retained outputs;
             the random curve is flat, and the last point retains one output.
+
+    Raises:
+        UsageError: see :func:`~fairseq_pdd.assess.scores.check_values`.
     """
     from sklearn.metrics import auc
 
+    check_values(errors=errors, uncertainty=uncertainty)
     n = len(errors)
     _, group = np.unique(-uncertainty, return_inverse=True)
     group_mean = np.bincount(group, errors) / np.bincount(group)

@@ -2,7 +2,8 @@
 
 import enum
 import logging
-from typing import Dict, Iterable
+from pathlib import Path
+from typing import Dict, Iterable, Mapping
 
 import numpy as np
 
@@ -30,6 +31,24 @@ def check_measures(names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise UsageError(f"no measure '{name}' in the records: they have {', '.join(known)}")
+
+
+def check_values(**columns: np.ndarray) -> None:
+    """Refuse columns that are not of the same length, are empty, or hold NaN.
+
+    Args:
+        columns: ``[N]`` each, by the name that messages give to it; may be infinite.
+
+    Raises:
+        UsageError: names the column.
+    """
+    sizes = {name: len(values) for name, values in columns.items()}
+    if len(set(sizes.values())) > 1 or 0 in sizes.values():
+        raise UsageError(f"the number of values must be the same, and not 0: {sizes}")
+    for name, values in columns.items():
+        odd = np.flatnonzero(np.isnan(values))
+        if len(odd):
+            raise UsageError(f"{name} is NaN at index {odd[0]}: give numbers only")
 
 
 def check_temperature(temperature: float) -> None:
@@ -60,7 +79,8 @@ def combine(
         ``[S]`` for each measure, by ascending id.
 
     Raises:
-        UsageError: the temperature is no positive number, or the model has no measure at all.
+        UsageError: the temperature is no positive number, the model has no measure at all, or an
+            n-best list has infinite values of either sign.
     """
     check_temperature(temperature)
     if not records.measures:
@@ -82,7 +102,7 @@ def combine(
         weights = {prefix: np.repeat(1 / counts, counts) for prefix in records.log_probs}
     else:
         weights = {
-            prefix: _importance(log_probs / temperature, starts, counts)
+            prefix: _importance(log_probs, temperature, starts, counts)
             for prefix, log_probs in records.log_probs.items()
         }
     result = {}
@@ -91,14 +111,39 @@ def combine(
         # an infinite value of weight 0 adds nothing
         with np.errstate(invalid="ignore"):
             terms = np.where(weight > 0, weight * values, 0.0)
-        result[name] = np.add.reduceat(terms, starts)
+            result[name] = np.add.reduceat(terms, starts)
+        check_values(**{f"{records.name}: {name}": result[name]})
     return result
 
 
-def _importance(logits: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def check_same_lists(sizes: Mapping[Path, int], how: Combination) -> None:
+    """Refuse to combine n-best lists of different sizes, whose means are not comparable.
+
+    Args:
+        sizes: size of the longest n-best list by file.
+        how: rule for n-best lists; the best hypothesis alone needs no lists.
+
+    Raises:
+        UsageError: names two files of different sizes.
+    """
+    (first, size), *others = sizes.items()
+    for path, other in others if how is not Combination.best else ():
+        if other != size:
+            raise UsageError(
+                f"{first} has up to {size} hypotheses per sentence and {path} up to {other}, whose "
+                f"means are not comparable: write both with one --nbest, or give --nbest "
+                f"{Combination.best.value}"
+            )
+
+
+def _importance(
+    log_probs: np.ndarray, temperature: float, starts: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
     """Compute the softmax within each n-best list; uniform where all outputs are impossible."""
-    largest = np.repeat(np.maximum.reduceat(logits, starts), counts)
-    weights = np.exp(logits - np.where(np.isfinite(largest), largest, 0.0))
+    largest = np.repeat(np.maximum.reduceat(log_probs, starts), counts)
+    # divide the differences, as the logarithms over a small temperature may all overflow
+    with np.errstate(over="ignore"):
+        weights = np.exp((log_probs - np.where(np.isfinite(largest), largest, 0.0)) / temperature)
     sums = np.repeat(np.add.reduceat(weights, starts), counts)
     return np.where(
         sums > 0, weights / np.where(sums > 0, sums, 1.0), np.repeat(1 / counts, counts)

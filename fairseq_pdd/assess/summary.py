@@ -8,8 +8,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..records import RecordSet, read_records
-from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST
-from .ood import check_same_measures
+from .layout import NLL, NLL_ENSEMBLE, OOD_PREFIX, TEST, is_used
+from .ood import check_same_measures, log_copies
 from .quality import Metric, corpus_quality, negative_log_likelihood
 from .scores import Combination, combine
 from .sentences import Sentences, sentences_of
@@ -51,6 +51,7 @@ class RunSummary:
         likelihoods: negative log-likelihood by set of scored references, nats per token.
         inside: ``[S]`` by measure, of the test set; n-best lists are combined.
         outside: the same by out-of-domain set.
+        nbest: size of the longest n-best list, by file that detection reads.
         sentences: sentences by set.
 
     Raises:
@@ -64,6 +65,7 @@ class RunSummary:
         self.likelihoods: Dict[str, float] = {}
         self.inside = combine(test, style.combination, style.temperature)
         self.outside: Dict[str, Dict[str, np.ndarray]] = {}
+        self.nbest: Dict[Path, int] = {self._path(TEST): test.nbest}
         self.sentences: Dict[str, Sentences] = {}
         self._add_sentences(TEST, test)
 
@@ -81,7 +83,9 @@ class RunSummary:
                 check_same_measures(self.inside, values)
             except UsageError as error:
                 raise UsageError(f"{self._path(TEST)} and {self._path(name)}: {error}") from error
+            log_copies(self._path(TEST), self._path(name), self.inside, values)
             self.outside[name] = values
+            self.nbest[self._path(name)] = records.nbest
         else:
             return
         self._add_sentences(name, records)
@@ -106,6 +110,6 @@ def summarise_run(folder: Path, sets: Iterable[str], style: Style) -> RunSummary
     """
     summary = RunSummary(folder, read_records(folder / f"{TEST}.jsonl", token_ranks=0), style)
     for name in sets:
-        if name in (NLL, NLL_ENSEMBLE) or name.startswith(OOD_PREFIX):
+        if name != TEST and is_used(name):
             summary.add(name, read_records(folder / f"{name}.jsonl", token_ranks=0))
     return summary

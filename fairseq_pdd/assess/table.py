@@ -2,15 +2,16 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from ..records import EXPR_PREFIX, FIELDS
-from .layout import NLL, NLL_ENSEMBLE, TEST, System, set_name, sets_of
-from .ood import detect, log_undefined
+from .layout import NLL, NLL_ENSEMBLE, TEST, System, is_used, label_of, set_name, sets_of
+from .ood import detect, log_copies, log_undefined
 from .quality import Metric
-from .scores import Combination, check_measures
+from .scores import Combination, check_measures, check_same_lists
 from .sentences import check_same_sentences
 from .summary import RunSummary, Style, summarise_run
 
@@ -65,7 +66,7 @@ class Table:
 def build_table(systems: Sequence[System], style: Style) -> Table:
     """Assess every run on every set; AUCs are in %.
 
-    A measure that no system has is logged.
+    A set without a column, and a measure that no system has, are logged.
 
     Raises:
         UsageError: a run lacks a set that another one has, or has other sentences in it; or a
@@ -75,6 +76,12 @@ def build_table(systems: Sequence[System], style: Style) -> Table:
 
     check_style(style)
     sets = sets_of(systems)
+    unused = [name for name in sets if not is_used(name)]
+    if unused:
+        logger.warning(
+            "no column shows %s: the records of an out-of-domain set are in ood_NAME.jsonl",
+            ", ".join(f"{label_of(name)}.jsonl" for name in unused),
+        )
     summaries: Dict[str, List[RunSummary]] = {system.name: [] for system in systems}
     folders = [(system.name, folder) for system in systems for folder in system.runs]
     for name, folder in tqdm(folders, "assessing", unit="run", leave=False, disable=None):
@@ -94,7 +101,7 @@ def check_style(style: Style) -> None:
 def make_table(summaries: Mapping[str, Sequence[RunSummary]], style: Style) -> Table:
     """Make the table of runs that were summarised.
 
-    A measure that no system has is logged.
+    Runs that have the same values, and a measure that no system has, are logged.
 
     Args:
         summaries: runs by system; all have the same sets.
@@ -102,12 +109,17 @@ def make_table(summaries: Mapping[str, Sequence[RunSummary]], style: Style) -> T
 
     Raises:
         UsageError: a run lacks sentences that another one has, or has other references, sources
-            or utterances for them.
+            or utterances for them; or n-best lists that are combined have different sizes.
     """
     runs = [run for system in summaries.values() for run in system]
     for run in runs:
         for name, sentences in run.sentences.items():
             check_same_sentences(runs[0].sentences[name], sentences)
+    check_same_lists(
+        {path: size for run in runs for path, size in run.nbest.items()}, style.combination
+    )
+    for first, second in combinations(runs, 2):
+        log_copies(first.folder, second.folder, first.inside, second.inside)
     rows = {name: [_row(run, style) for run in system] for name, system in summaries.items()}
     for measure in style.measures if runs[0].outside else ():
         keys = [f"{name} {measure}" for name in runs[0].outside]

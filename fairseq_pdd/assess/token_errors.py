@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UsageError
 from ..records import EXPR_PREFIX, RecordSet
 from ..records.subwords import mark_of
+from .scores import check_values
 from .words import correct_words, pieces_of_words, plain_texts
 
 logger = logging.getLogger(__name__)
@@ -117,13 +118,13 @@ def word_scores(records: RecordSet, pieces: Pieces = Pieces.sum) -> WordScores:
         [hypotheses[index] for index in spelt], [references[index] for index in spelt]
     )
     reduce = np.add.reduceat if pieces is Pieces.sum else np.maximum.reduceat
+    columns = records.tokens.measures.items()
+    with np.errstate(invalid="ignore"):  # infinity of either sign in a word is refused later
+        measures = {name: reduce(column[positions], starts) for name, column in columns}
     return WordScores(
         sentences=np.repeat(np.arange(len(spelt)), counts),
         correct=np.array([right for sentence in labels for right in sentence]),
-        measures={
-            name: reduce(column[positions], starts)
-            for name, column in records.tokens.measures.items()
-        },
+        measures=measures,
         absent=records.tokens.absent,
         skipped=skipped,
         name=records.name,
@@ -137,7 +138,7 @@ def word_errors(words: WordScores) -> Dict[str, WordErrors]:
     measure of the words of a single output.
 
     Raises:
-        UsageError: all words are right, or all are wrong.
+        UsageError: all words are right, or all are wrong, or a value is NaN.
     """
     from scipy.stats import rankdata
     from sklearn.metrics import average_precision_score, roc_auc_score
@@ -154,6 +155,7 @@ def word_errors(words: WordScores) -> Dict[str, WordErrors]:
     wrong = ~words.correct
     result = {}
     for name, values in words.measures.items():
+        check_values(**{f"{words.name}: {name} of words": values})
         if len(np.unique(values)) == 1:
             logger.warning(
                 "%s: %s has the same value for every word, so it detects nothing", words.name, name

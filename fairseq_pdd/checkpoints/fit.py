@@ -69,7 +69,12 @@ def languages(cfg: Any) -> Optional[Tuple[str, str]]:
     return (source, target) if source and target else None
 
 
-def check_fit(path: str, task: FairseqTask, state: Optional[Dict[str, Any]] = None) -> None:
+def check_fit(
+    path: str,
+    task: FairseqTask,
+    state: Optional[Dict[str, Any]] = None,
+    is_start: bool = False,
+) -> None:
     """Require that a checkpoint is intact and that it fits the data of a task.
 
     Dictionaries are compared by the description in the checkpoint or, for checkpoints of other
@@ -79,6 +84,7 @@ def check_fit(path: str, task: FairseqTask, state: Optional[Dict[str, Any]] = No
         path: checkpoint file.
         task: task with the dictionaries that the model is to be used with.
         state: content of the file, if it has been read already.
+        is_start: a training starts from the weights; another direction then causes a warning.
 
     Raises:
         UsageError: the file cannot be read safely; weights are not finite; dictionaries, direction
@@ -87,7 +93,7 @@ def check_fit(path: str, task: FairseqTask, state: Optional[Dict[str, Any]] = No
     state = map_checkpoint(path) if state is None else state
     cfg = config_of(path, state)
     check_finite(path, state["model"])
-    _check_direction(path, _trained_languages(path, state), task)
+    _check_direction(path, _trained_languages(path, state), task, is_start)
     _check_sizes(path, state["model"], cfg.model, task)
     recorded = _task_state(state).get(DICTIONARIES)
     if recorded is not None:
@@ -161,14 +167,22 @@ def compare_dictionaries(name: str, recorded: Dict[str, Any], task: FairseqTask)
             )
 
 
-def _check_direction(path: str, theirs: Optional[Tuple[str, str]], task: FairseqTask) -> None:
+def _check_direction(
+    path: str, theirs: Optional[Tuple[str, str]], task: FairseqTask, is_start: bool
+) -> None:
     ours = languages(_config(task))
-    if theirs is not None and ours is not None and theirs != ours and theirs == ours[::-1]:
+    if theirs is None or ours is None or theirs == ours or theirs != ours[::-1]:
+        return
+    message = (
+        f"{path} translates {_arrow(theirs)}, and the data of {_folder(_config(task))} is used "
+        f"{_arrow(ours)}"
+    )
+    if not is_start:
         raise UsageError(
-            f"{path} translates {_arrow(theirs)}, and the data of {_folder(_config(task))} is "
-            f"used {_arrow(ours)}: give --source-lang {theirs[0]} --target-lang {theirs[1]}, or "
-            "another checkpoint"
+            f"{message}: give --source-lang {theirs[0]} --target-lang {theirs[1]}, or another "
+            "checkpoint"
         )
+    logger.warning("%s: training starts from its weights", message)
 
 
 def _check_sizes(path: str, weights: Dict[str, Any], model_cfg: Any, task: FairseqTask) -> None:
@@ -178,7 +192,7 @@ def _check_sizes(path: str, weights: Dict[str, Any], model_cfg: Any, task: Fairs
         "target": ("decoder.embed_tokens.weight", task.target_dictionary),
     }
     for side, (key, dictionary) in sides.items():
-        if dictionary is None or key not in weights:
+        if dictionary is None or getattr(weights.get(key), "ndim", 0) != 2:
             continue
         # a pointer-generator has no embeddings of its last types, the positions of unknown words
         size = weights[key].shape[0] + (getattr(model_cfg, "source_position_markers", 0) or 0)
@@ -271,7 +285,8 @@ def _trained_languages(path: str, state: Dict[str, Any]) -> Optional[Tuple[str, 
 
 
 def _task_state(state: Dict[str, Any]) -> Dict[str, Any]:
-    return state.get("task_state") or {}
+    found = state.get("task_state")
+    return found if isinstance(found, dict) else {}
 
 
 def _arrow(languages: Tuple[str, str]) -> str:

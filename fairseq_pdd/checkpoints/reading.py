@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional
 import torch
 from fairseq import checkpoint_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ..errors import UsageError
@@ -64,7 +64,7 @@ def config_of(path: str, state: Dict[str, Any]) -> Any:
     args, cfg = state.get("args"), state.get("cfg")
     if args is not None:
         cfg = convert_namespace_to_omegaconf(args)
-    if cfg is None:
+    if not isinstance(cfg, DictConfig) or not {"task", "model"} <= set(cfg):
         raise UsageError(f"{path} is not a checkpoint of fairseq-train: it has no configuration")
     import_if_named(str(getattr(part, "_name", None)) for part in (cfg.task, cfg.model))
     return cfg
@@ -124,9 +124,9 @@ def _describe_loading(error: Exception, variables: Dict[str, Any]) -> Optional[s
     path, state = variables.get("filename"), variables.get("state")
     if isinstance(error, OSError) and str(error).startswith("Model file not found"):
         return f"checkpoint not found: {path}"
-    if state is not None and not _has_model(state):
-        return _no_model(path)
-    return None
+    if state is None:
+        return None
+    return describe_misfit(path, error) if _has_model(state) else _no_model(path)
 
 
 def _describe_resuming(error: Exception, variables: Dict[str, Any]) -> str:
@@ -169,6 +169,12 @@ def _failure(path: str, error: BaseException) -> str:
         )
     if not _has_model(state):
         return _no_model(path)
+    missing = [key for key in ("optimizer_history", "extra_state") if key not in state]
+    if missing:
+        return (
+            f"checkpoint {path} has no {' and no '.join(missing)}, which fairseq needs: when you "
+            "average or shrink checkpoints, copy all entries but last_optimizer_state"
+        )
     return (
         f"checkpoint {path} does not suit this fairseq: {reason} (was it trained with another "
         "version or --user-dir?)"
@@ -189,6 +195,14 @@ def _has_model(state: Any) -> bool:
 
 def _no_model(path: Any) -> str:
     return f"{path} is not a checkpoint of fairseq-train: it has no model"
+
+
+def describe_misfit(path: Any, error: Exception) -> str:
+    """Describe the exception of a model that cannot be built with its weights."""
+    return (
+        f"checkpoint {path} does not fit its own model configuration or this task: "
+        f"{reason_of(error)} (was it trained for another task, or with another --user-dir?)"
+    )
 
 
 def reason_of(error: BaseException) -> str:

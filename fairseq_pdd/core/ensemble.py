@@ -1,6 +1,5 @@
 """Statistics and measures of an ensemble of categorical distributions."""
 
-import math
 from typing import Any, Optional, Sequence, Tuple
 
 import torch
@@ -172,8 +171,8 @@ def _compare(mean: Tensor, mean_log_probs: Tensor) -> Tuple[Tensor, Tensor]:
     """Return the entropy of a mean and its RMI with the members, ``[N]`` from ``[N, K]``."""
     log_mean = mean.log().clamp_(min=torch.finfo(mean.dtype).min)
     gap = (log_mean - mean_log_probs).mul_(mean)
-    # 0 · infinity, of a class to which no member gives probability, is 0
-    rmi = gap.nan_to_num_(nan=0.0, posinf=math.inf).sum(-1)
+    # 0 · infinity, of a class to which no member gives probability, is 0; NaN remains NaN
+    rmi = gap.masked_fill_(mean == 0, 0.0).sum(-1)
     entropy = -log_mean.mul_(mean).sum(-1)
     # for equal members, or a mean of 1, rounding errors of either sign remain
     return entropy.clamp_(min=0), rmi.clamp_(min=0)

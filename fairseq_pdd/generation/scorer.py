@@ -38,11 +38,16 @@ def make_scorer(
         shifted: read a Prior Network as Dir(e + δ) instead of Dir(e).
 
     Raises:
-        UsageError: a model is no encoder-decoder that predicts token by token.
+        UsageError: a model is no encoder-decoder that predicts token by token, or ``shifted`` is
+            set for something else than a Prior Network.
     """
     network = PriorNetwork.from_checkpoint_model(models[0], shifted) if len(models) == 1 else None
     if network is not None:
         return HypothesisScorer(PriorNetworkEstimator(network), pad, eos)
+    if shifted:
+        raise UsageError(
+            "--measures-dirichlet shifted has no effect, as this is no Prior Network: remove it"
+        )
     return HypothesisScorer(EnsembleEstimator(models), pad, eos)
 
 

@@ -4,6 +4,7 @@ from typing import Any, Optional, Sequence
 
 import torch
 from fairseq.models import BaseFairseqModel
+from fairseq.models.nat import FairseqNATModel
 from torch import Tensor
 
 from ..core import (
@@ -75,8 +76,14 @@ def require_logits(model: BaseFairseqModel) -> None:
     """Require that a model's output is logits, whose softmax is its prediction.
 
     Raises:
-        UsageError: the model returns something else, such as probabilities.
+        UsageError: the model returns something else, such as probabilities, or does not predict
+            token by token.
     """
+    if isinstance(model, FairseqNATModel):
+        raise UsageError(
+            f"{type(model).__name__} is not autoregressive, which a student must be: give another "
+            "--arch"
+        )
     decoder = getattr(model, "decoder", None)
     if getattr(decoder, "adaptive_softmax", None) is not None:
         raise UsageError(

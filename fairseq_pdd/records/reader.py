@@ -102,6 +102,11 @@ class RecordSet:
         """Return the number of hypotheses."""
         return len(self.ids)
 
+    @property
+    def nbest(self) -> int:
+        """Number of hypotheses in the longest n-best list."""
+        return int(self.ranks.max()) + 1
+
     def select(self, rows: np.ndarray) -> "RecordSet":
         """Return some hypotheses, given by index."""
         numbers = rows.tolist()
@@ -127,7 +132,7 @@ class RecordSet:
 def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> RecordSet:
     """Read a file of records.
 
-    Sentences that are missing between others are logged.
+    Sentences that are missing between others, and an unfinished file of the same name, are logged.
 
     Args:
         path: JSON lines, in any order.
@@ -138,12 +143,12 @@ def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> R
         UsageError: the file is missing or empty, a line is no such record, an n-best list is not
             whole, the lines do not have the same measures, or a measure is null in some of them.
     """
+    partial = f"{path}{PARTIAL_SUFFIX}"
     try:
         with open(path, "rb") as stream:
-            return collect_records(_parse_lines(path, stream), str(path), token_ranks)
+            records = collect_records(_parse_lines(path, stream), str(path), token_ranks)
     except FileNotFoundError as error:
         fix = "write it with --uncertainty-path"
-        partial = f"{path}{PARTIAL_SUFFIX}"
         if Path(partial).exists():
             fix = f"{partial} does, so fairseq-generate did not finish; run it again"
         raise UsageError(f"{path} does not exist: {fix}") from error
@@ -151,6 +156,9 @@ def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> R
         raise UsageError(
             f"{path} cannot be read: {error.strerror}; give a file of records"
         ) from error
+    if Path(partial).exists():
+        logger.warning("%s is of a run before the one that writes %s", path, partial)
+    return records
 
 
 def collect_records(
@@ -197,7 +205,10 @@ def _reason(line: bytes, error: Exception) -> str:
     if line.startswith(_BOM):
         return "it begins with a byte order mark; save the file as UTF-8 without one"
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg}, column {error.colno}"
+        fix = "" if line.lstrip().startswith(b"{") else "; give a file of --uncertainty-path"
+        return f"{error.msg}, column {error.colno}{fix}"
+    if line.startswith(b"\x1f\x8b"):
+        return "it is compressed; decompress it with gunzip"
     return str(error)
 
 
@@ -340,11 +351,11 @@ def _check_ids(name: str, seen: Set[Tuple[int, int]]) -> None:
     if not seen:
         raise UsageError(f"{name} is empty: no hypothesis was written; run fairseq-generate again")
     ids = {number for number, _ in seen}
-    for number in ids:
-        if (number, 0) not in seen:
-            raise UsageError(
-                f"{name} has no best hypothesis (rank 0) of id {number}: write the file again"
-            )
+    holes = {(number, rank - 1) for number, rank in seen if rank > 0} - seen
+    if holes:
+        number, rank = min(holes)
+        what = f"hypothesis of rank {rank}" if rank else "best hypothesis (rank 0)"
+        raise UsageError(f"{name} has no {what} of id {number}: write the file again")
     missing = max(ids) + 1 - len(ids)
     if missing > 0:
         first = next(number for number in range(max(ids)) if number not in ids)

@@ -3,13 +3,12 @@
 from typing import Iterator, List
 
 from fairseq.data import BaseWrapperDataset, ConcatDataset, FairseqDataset
-from fairseq.data.audio.feature_transforms.delta_deltas import DeltaDeltas
 from fairseq.data.audio.feature_transforms.global_cmvn import GlobalCMVN
 from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 
 # all other transforms count as random
-_FIXED_TRANSFORMS = (DeltaDeltas, GlobalCMVN, UtteranceCMVN)
+_FIXED_TRANSFORMS = (GlobalCMVN, UtteranceCMVN)
 
 
 def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:

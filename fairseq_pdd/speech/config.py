@@ -82,8 +82,9 @@ def _check_type(path: Path, name: str, value: Any, kinds: Tuple[Type[Any], ...])
         raise UsageError(f"{path}: {name} is {str(value)[:80]!r} instead of {expected}: fix it")
 
 
-def check_statistics(path: Path, manifest: SpeechToTextDataset, dimension: int) -> None:
-    """Check the statistics of the transform ``global_cmvn``, if a data set uses it.
+def check_transforms(path: Path, manifest: SpeechToTextDataset, dimension: int) -> None:
+    """Check the feature transforms of a data set: the statistics of ``global_cmvn``, and that the
+    number of features does not change.
 
     Args:
         path: config yaml, for messages.
@@ -91,12 +92,15 @@ def check_statistics(path: Path, manifest: SpeechToTextDataset, dimension: int) 
         dimension: number of features per frame.
 
     Raises:
-        UsageError: the statistics do not fit the features, or would make them infinite or NaN.
+        UsageError: the statistics do not fit the features, or would make them infinite or NaN;
+            a transform adds features.
     """
-    transforms = getattr(manifest.feature_transforms, "transforms", [])
-    if any(isinstance(transform, DeltaDeltas) for transform in transforms):
-        return  # it changes the number of features
-    for transform in transforms:
+    for transform in getattr(manifest.feature_transforms, "transforms", []):
+        if isinstance(transform, DeltaDeltas):  # the model would get three times as many features
+            raise UsageError(
+                f"{path} asks for delta_deltas, which are not supported: remove them from "
+                "feature_transforms, and store features that hold them"
+            )
         if not isinstance(transform, GlobalCMVN):
             continue
         file, mean, std = transform.stats_npz_path, transform.mean, transform.std

@@ -52,7 +52,10 @@ class DecodedAudio(BaseWrapperDataset):
         try:
             # Samples of every type become floats in [-1, 1]; reading integers from a file of
             # floats would give zeros.
-            samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+            with soundfile.SoundFile(path) as file:
+                samples = file.read(dtype="float32", always_2d=True)
+                if len(samples) != file.frames:
+                    raise OSError(f"it ends after {len(samples):,} of {file.frames:,} samples")
         except (OSError, RuntimeError) as error:
             raise UsageError(
                 f"utterance {name}: {path} cannot be decoded: {error}; create it again or remove "

@@ -81,6 +81,8 @@ def _problem(utterance: Utterance, files: "_Files", expected: Expected) -> Optio
     path = utterance.path
     try:
         part = files.open(path)
+        if expected.through_sox and not part.in_archive:
+            _require_suffix(path)
         start = part.peek(3)
         if start[:2] == b"\x93N":
             return _features_problem(utterance, part, expected)
@@ -95,6 +97,12 @@ def _problem(utterance: Utterance, files: "_Files", expected: Expected) -> Optio
     except Exception as error:  # NumPy and soundfile raise many types for what they cannot read
         reason = " ".join(str(error).split())[:200]
         return f"{path} cannot be read: {reason}; create it again or remove the utterance"
+
+
+def _require_suffix(path: str) -> None:
+    if Path(path).suffix not in FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS:
+        kinds = ", ".join(sorted(FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS))
+        raise ValueError(f"fairseq reads {kinds}")
 
 
 def _soundfile() -> Any:
@@ -131,7 +139,8 @@ def _features_problem(utterance: Utterance, part: "_Part", expected: Expected) -
         )
     if shape[0] < 1:
         return f"{path} holds no frame; remove the utterance"
-    if utterance.frames not in (None, shape[0]):
+    # fairseq's older scripts compute n_frames from rounded milliseconds
+    if utterance.frames is not None and abs(shape[0] - utterance.frames) > 1:
         return (
             f"{path} holds {shape[0]:,} frames, n_frames is {utterance.frames:,}: fix the one that "
             "is wrong"
@@ -228,9 +237,6 @@ class _Files:
 
     def open(self, path: str) -> "_Part":
         file, place = parse_path(path)
-        if not place and Path(file).suffix not in FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS:
-            kinds = ", ".join(sorted(FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS))
-            raise ValueError(f"fairseq reads {kinds}")
         if self._file is None or file != self._path:
             self.close()
             self._file, self._path = open(file, "rb"), file  # noqa: SIM115

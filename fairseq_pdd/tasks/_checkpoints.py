@@ -1,5 +1,6 @@
 """Checkpoints that a command of fairseq loads, checked before it does."""
 
+import logging
 import os
 from dataclasses import dataclass
 from glob import escape, glob
@@ -16,6 +17,8 @@ from ..checkpoints.reading import map_checkpoint
 from ..errors import UsageError
 from ._data_source import DataSource
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class CheckpointsConfig(FairseqDataclass):
@@ -24,6 +27,7 @@ class CheckpointsConfig(FairseqDataclass):
     path: Optional[str] = II("common_eval.path")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
+    continue_once: Optional[str] = II("checkpoint.continue_once")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     checkpoint_suffix: str = II("checkpoint.checkpoint_suffix")
     checkpoint_shard_count: int = II("checkpoint.checkpoint_shard_count")
@@ -61,10 +65,15 @@ class CheckpointsMixin(DataSource):
         path = self.cfg.restore_file
         if path == "checkpoint_last.pt":
             path = last
-            if self.cfg.finetune_from_model and not os.path.isfile(last):
-                path = self.cfg.finetune_from_model
-                require_files([path], "--finetune-from-model")
+            for option in ("finetune_from_model", "continue_once"):  # fairseq prefers the second
+                if self.cfg[option] is not None and not os.path.isfile(last):
+                    path = self.cfg[option]
+                    require_files([path], f"--{option.replace('_', '-')}")
         if not os.path.isfile(path):
+            if path != last:
+                logger.warning(
+                    "--restore-file %s does not exist: training starts from the beginning", path
+                )
             return
         try:
             state = map_checkpoint(path)
@@ -72,7 +81,7 @@ class CheckpointsMixin(DataSource):
             if path != last:
                 raise
             raise UsageError(f"training cannot resume: {error}. {_remedy(path)}") from error
-        check_fit(path, self, state)
+        check_fit(path, self, state, is_start=path == self.cfg.finetune_from_model)
 
 
 def _paths(cfg: DictConfig) -> List[str]:

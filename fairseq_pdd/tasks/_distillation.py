@@ -1,7 +1,6 @@
 """Additions of distillation to any sequence-to-sequence task of fairseq, one mixin for each."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ._checkpoints import CheckpointsConfig, CheckpointsMixin
 from ._recording import RecordsConfig, RecordsMixin
@@ -23,7 +22,3 @@ class DistillationTaskMixin(
 
     It is mixed in before the task's :class:`DataSource`, if any, and its fairseq class.
     """
-
-    def is_generation_set(self, dataset: Any) -> bool:
-        """Return True if fairseq-generate translates this data set; False in training."""
-        return self.teacher is None and super().is_generation_set(dataset)

@@ -3,11 +3,14 @@
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
+import numpy as np
+import torch
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II, DictConfig
 
+from ..checkpoints.reading import reason_of
 from ..errors import UsageError
 from ..records.files import is_special
 from ._data_source import DataSource
@@ -50,15 +53,21 @@ class RecordsMixin(DataSource):
             raise UsageError("--uncertainty-path is empty: give a file, or remove the option")
         self._output = RecordOutput()
         self._decoders = TextDecoders(cfg.post_process)
+        self._has_criterion = False
+
+    def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
+        """Build the criterion of a training or validation, which write no records."""
+        self._has_criterion = True
+        return super().build_criterion(cfg, from_checkpoint)
 
     def build_tokenizer(self, args: Any) -> Any:
         """Build fairseq's tokenizer and keep it to detokenise records."""
-        self._decoders.tokenizer = super().build_tokenizer(args)
+        self._decoders.tokenizer = _build("--tokenizer", super().build_tokenizer, args)
         return self._decoders.tokenizer
 
     def build_bpe(self, args: Any) -> Any:
         """Build fairseq's BPE and keep it to detokenise records."""
-        self._decoders.bpe = super().build_bpe(args)
+        self._decoders.bpe = _build("--bpe", super().build_bpe, args)
         return self._decoders.bpe
 
     def build_generator(self, *args: Any, **kwargs: Any) -> Any:
@@ -126,9 +135,10 @@ class RecordsMixin(DataSource):
         if max_positions is not None and not ignore_invalid_inputs:
             _, long = dataset.filter_indices_by_size(indices, max_positions)
             if len(long) > 0:
+                lengths = tuple(np.atleast_1d(dataset.size(long[0])).tolist())
                 raise UsageError(
                     f"sentence {self._output.number(int(long[0]))} is too long: its length "
-                    f"{dataset.size(long[0])} is above the limit {max_positions} of data and "
+                    f"{lengths} is above the limit {max_positions} of data and "
                     "models; shorten it, or skip such sentences with "
                     "--skip-invalid-size-inputs-valid-test"
                 )
@@ -137,8 +147,8 @@ class RecordsMixin(DataSource):
         )
 
     def is_generation_set(self, dataset: Any) -> bool:
-        """Return True if fairseq-generate translates this data set."""
-        return dataset is self.datasets.get(self.cfg.gen_subset)
+        """Return True if fairseq-generate translates this data set; it builds no criterion."""
+        return not self._has_criterion and dataset is self.datasets.get(self.cfg.gen_subset)
 
     def _report_skipped(self, size: int, batched: int) -> None:
         """Report sentences that fairseq-generate skips without a message."""
@@ -195,3 +205,13 @@ class RecordsMixin(DataSource):
             utterances=getattr(self.datasets.get(self.cfg.gen_subset), "ids", None),
             decoders=self._decoders,
         )
+
+
+def _build(option: str, build: Callable[[Any], Any], args: Any) -> Any:
+    """Build fairseq's tokenizer or BPE; an error names the option."""
+    try:
+        return build(args)
+    except Exception as error:  # each kind raises its own, for files, options and packages
+        raise UsageError(
+            f"{option} {getattr(args, '_name', args)} cannot be built: {reason_of(error)}"
+        ) from error

@@ -1,7 +1,9 @@
 """Scoring of the hypotheses of fairseq-generate, fairseq-interactive and hub interfaces."""
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
@@ -65,12 +67,16 @@ class ScoringMixin(DataSource):
             if getattr(args, name, None) not in (None, False):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} cannot be combined with scores, as {reason}: {_FIX}")
+        for name in ("beam", "nbest"):
+            if getattr(args, name, 1) < 1:
+                raise UsageError(f"--{name} is {getattr(args, name)}: give a number above 0")
         self.hypothesis_scorer(models)  # raises an error for other kinds of models
         keeps = seq_gen_cls is None and not (
             getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
         )
         ensemble = EncoderKeepingEnsemble(models) if keeps else models
-        return super().build_generator(ensemble, args, seq_gen_cls=seq_gen_cls, **options)
+        with _refused_by_fairseq():
+            return super().build_generator(ensemble, args, seq_gen_cls=seq_gen_cls, **options)
 
     def inference_step(
         self,
@@ -94,10 +100,20 @@ class ScoringMixin(DataSource):
         Returns:
             fairseq's hypotheses. For the values see
             :meth:`fairseq_pdd.generation.HypothesisScorer.score`.
+
+        Raises:
+            UsageError: fairseq refuses the options of the search, or its constraints are missing.
         """
-        hypotheses = super().inference_step(
-            generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
-        )
+        search = getattr(generator, "search", None)
+        if constraints is None and getattr(search, "supports_constraints", False):
+            raise UsageError(
+                "--constraints needs the constraints behind a tab in the lines of "
+                "fairseq-interactive, which data of fairseq-preprocess does not have: remove it"
+            )
+        with _refused_by_fairseq():
+            hypotheses = super().inference_step(
+                generator, models, sample, prefix_tokens=prefix_tokens, constraints=constraints
+            )
         encoder_outs, ensemble = None, getattr(generator, "model", None)
         if isinstance(ensemble, EncoderKeepingEnsemble):
             encoder_outs, ensemble.encoder_outs = ensemble.encoder_outs, None
@@ -119,3 +135,21 @@ class ScoringMixin(DataSource):
         dictionary = self.target_dictionary
         shifted = str(self.cfg.measures_dirichlet) == "shifted"
         return make_scorer(models, dictionary.pad(), dictionary.eos(), shifted)
+
+
+@contextmanager
+def _refused_by_fairseq() -> Iterator[None]:
+    """Turn errors of fairseq's search about its options into :class:`UsageError`."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (AssertionError, ValueError) as error:
+        if not str(error):
+            raise
+        if re.fullmatch(r"\d+ < \d+", str(error)):  # lengths: it has found no end
+            raise UsageError(
+                "the search finds no output, as the models' outputs are not numbers: compute in "
+                "float32 (no --fp16 or .half()), and if that does not help, train the model again"
+            ) from error
+        raise UsageError(f"fairseq's search refuses these options: {error}") from error

@@ -1,10 +1,11 @@
 """The teacher of a task: its options, and its part in training."""
 
 import logging
+import os
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from fairseq import utils
@@ -61,6 +62,8 @@ class TeacherConfig(FairseqDataclass):
     bf16: bool = II("common.bf16")
     log_interval: int = II("common.log_interval")
     max_tokens: Optional[int] = II("dataset.max_tokens")
+    path: Optional[str] = II("common_eval.path")
+    save_dir: str = II("checkpoint.save_dir")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
 
@@ -81,6 +84,8 @@ class TeacherMixin(DataSource):
             raise UsageError("give either --teacher-paths or --teacher-cache, not both")
         paths = utils.split_paths(cfg.teacher_paths) if cfg.teacher_paths else []
         require_files(paths)
+        if cfg.path is None:  # in training
+            _require_other_folder(paths, cfg.save_dir)
         if paths:
             cls.take_languages(cfg, paths)
         cache = cfg.teacher_cache
@@ -105,6 +110,12 @@ class TeacherMixin(DataSource):
         if isinstance(criterion, DistillationCriterion):
             self._require_metric(cfg._name, criterion.metric_names())
             self.teacher = self._load_teacher(cfg._name, criterion.needs_members)
+        elif self._teacher_paths or self._teacher_cache:
+            option = "--teacher-paths" if self._teacher_paths else "--teacher-cache"
+            raise UsageError(
+                f"criterion {cfg._name} does not distil, so that {option} has no effect: give "
+                "--criterion pd_send2, or remove the option"
+            )
         return criterion
 
     def _require_metric(self, criterion: str, names: List[str]) -> None:
@@ -226,6 +237,16 @@ class TeacherMixin(DataSource):
                 f"training diverged: the gradients of a finite loss overflow ({failure}); restart "
                 "from the last checkpoint with a smaller --lr or --clip-norm, or without --fp16"
             ) from failure
+
+
+def _require_other_folder(paths: Sequence[str], save_dir: str) -> None:
+    """Refuse members with names under which the training will save checkpoints."""
+    for path in paths:
+        folder, name = os.path.split(os.path.realpath(path))
+        if folder == os.path.realpath(save_dir) and name.startswith("checkpoint"):
+            raise UsageError(
+                f"the training would overwrite its teacher {path}: give another --save-dir"
+            )
 
 
 def _clear(cfg: DictConfig, option: str, value: Optional[str] = None) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ..errors import UsageError
 from ..speech.augmentation import manifest_datasets
-from ..speech.config import check_statistics, read_config
+from ..speech.config import check_transforms, read_config
 from ..speech.inputs import Expected
 from ..speech.manifests import one_line, read_dictionary, read_table
 from ..speech.utterances import Utterances, named
@@ -83,7 +83,7 @@ class ManifestTable(Speech):
             frames = repeat(None) if self.data_cfg.use_audio_input else part.n_frames
             self._check_inputs(manifest, part.ids, part.audio_paths, part.tgt_texts, frames)
             if self.feature_dim is not None:
-                check_statistics(config, part, self.feature_dim)
+                check_transforms(config, part, self.feature_dim)
         self.datasets[split] = named(self.dataset(split))
 
     def _check_manifest(self, name: str) -> None:

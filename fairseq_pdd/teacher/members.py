@@ -5,12 +5,13 @@ from typing import List, Optional, Sequence
 import torch
 from fairseq import models
 from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
+from fairseq.models.nat import FairseqNATModel
 from fairseq.modules import LearnedPositionalEmbedding
 from fairseq.tasks import FairseqTask
 from tqdm import tqdm
 
 from ..checkpoints import fit
-from ..checkpoints.reading import config_of, read_checkpoint, reason_of
+from ..checkpoints.reading import config_of, describe_misfit, read_checkpoint
 from ..errors import UsageError
 
 
@@ -89,13 +90,10 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
         model = models.build_model(cfg.model, task, from_checkpoint=True)
         model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
     except Exception as error:  # models raise anything for weights of another shape
+        raise UsageError(f"teacher {describe_misfit(path, error)}") from error
+    if not isinstance(model, FairseqEncoderDecoderModel) or isinstance(model, FairseqNATModel):
         raise UsageError(
-            f"teacher checkpoint {path} does not fit its own model configuration or this task: "
-            f"{reason_of(error)} (was it trained for another task, or with another --user-dir?)"
-        ) from error
-    if not isinstance(model, FairseqEncoderDecoderModel):
-        raise UsageError(
-            f"teacher checkpoint {path} is a {type(model).__name__}, no encoder-decoder: it does "
-            "not predict each target token; give encoder-decoders in --teacher-paths"
+            f"teacher checkpoint {path} is a {type(model).__name__}, no encoder-decoder that "
+            "predicts each target token given those before: give such ones in --teacher-paths"
         )
     return model

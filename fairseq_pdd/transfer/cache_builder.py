@@ -8,7 +8,7 @@ import shutil
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import FairseqDataset
+from fairseq.data import FairseqDataset, LanguagePairDataset
 from fairseq.tasks import FairseqTask, setup_task
 from tqdm import tqdm
 
@@ -53,6 +53,7 @@ from ..teacher.cache.layout import (
     write_json,
 )
 from ..teacher.members import require_files
+from .pairs import require_intact
 
 _SETTINGS = "building.json"
 
@@ -84,6 +85,8 @@ def build_cache(settings: CacheSettings) -> None:
             process builds it, or the disk is too small.
     """
     _check_paths(settings)
+    # of a link, the folder that it leads to
+    settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     if (settings.destdir / MANIFEST).exists():  # it may be read-only, so without a lock
         _build(settings)
         return
@@ -97,6 +100,8 @@ def _build(settings: CacheSettings) -> None:
     _require_whole_series(settings, task)
     for path in settings.checkpoints:  # before all data is read
         check_fit(path, task)
+    for name in settings.subsets:
+        _require_intact(settings, task, name)
     datasets = {name: _load_dataset(task, name) for name in settings.subsets}
     made_of = _made_of(settings, task, datasets)
     if _is_complete(settings.destdir, made_of):
@@ -137,7 +142,8 @@ def _build(settings: CacheSettings) -> None:
 def _check_paths(settings: CacheSettings) -> None:
     if not settings.data.is_dir():
         raise UsageError(
-            f"data folder {settings.data} does not exist: give the --destdir of fairseq-preprocess"
+            f"data folder {settings.data} does not exist: give the --destdir of "
+            "fairseq-preprocess, or the folder of the manifests; one folder at a time"
         )
     for name in settings.subsets:
         require_subset_name(name, "--subset")
@@ -177,12 +183,31 @@ def _task(settings: CacheSettings) -> FairseqTask:
     """Set up the task of the first member on the data to cache."""
     cfg = read_config(settings.checkpoints[0]).task
     cfg.data = str(settings.data)
+    config = getattr(cfg, "config_yaml", None)
+    if config and not (settings.data / config).is_file():
+        raise UsageError(
+            f"{settings.data} has no {config}, the configuration that {settings.checkpoints[0]} "
+            "was trained with: give the folder of the manifests, with a file of this name"
+        )
     try:
         return setup_task(cfg)
-    except (OSError, AssertionError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # tasks raise anything for data of another kind
         raise UsageError(
-            f"{settings.data} does not fit the task of {settings.checkpoints[0]}: {error}"
+            f"the dictionaries or the configuration in {settings.data} do not fit the task of "
+            f"{settings.checkpoints[0]}: {error}"
         ) from error
+
+
+def _require_intact(settings: CacheSettings, task: FairseqTask, subset: str) -> None:
+    """Check the files of a text; those of speech are read for their checksum."""
+    languages = _languages(task)
+    for name, path in _data_files(settings, task, subset).items():
+        if languages[0] is not None and path.suffix == ".idx":
+            is_source = name.endswith(f".{languages[0]}.idx")
+            dictionary = task.source_dictionary if is_source else task.target_dictionary
+            require_intact(str(path.with_suffix("")), dictionary)
 
 
 def _load_dataset(task: FairseqTask, subset: str) -> FairseqDataset:
@@ -190,9 +215,16 @@ def _load_dataset(task: FairseqTask, subset: str) -> FairseqDataset:
         task.load_dataset(subset)
     except FileNotFoundError as error:
         raise UsageError(f"no subset '{subset}' in the data: {error} (--subset)") from error
+    except AssertionError as error:
+        raise UsageError(f"subset '{subset}' is damaged: {error}") from error
     dataset = task.dataset(subset)
     if len(dataset) == 0:
         raise UsageError(f"subset '{subset}' is empty")
+    if isinstance(dataset, LanguagePairDataset) and dataset.tgt is None:
+        raise UsageError(
+            f"subset '{subset}' has no targets: build a transfer set of it first (fairseq-pdd "
+            "transfer-set)"
+        )
     if not hasattr(dataset, "sizes"):  # speech_recognition of fairseq's examples
         raise UsageError(
             f"the first checkpoint was trained with task {type(task).__name__}, whose data cannot "

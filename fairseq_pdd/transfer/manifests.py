@@ -15,7 +15,9 @@ from ..speech.manifests import TABLE_FORMAT, read_dictionary, read_list, read_ta
 from ..teacher.cache.content import files_sha256, inputs_sha256, referenced_files
 from .corpus import GENERATED, Corpus, CorpusWriter, copy_files
 
+# not copied; commands write the latter into the folder while they run
 _INPUTS = {".zip", *FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS}
+_TRANSIENT = {".lock", ".log"}
 
 
 class _SpeechCorpus(Corpus):
@@ -77,7 +79,7 @@ class _SpeechCorpus(Corpus):
     def _rest(self) -> Dict[str, Path]:
         def wanted(path: Path) -> bool:
             training = path.name.startswith("train") and path.suffix == self.suffix
-            return path.is_file() and not training and path.suffix not in _INPUTS
+            return path.is_file() and not training and path.suffix not in _INPUTS | _TRANSIENT
 
         return {path.name: path for path in sorted(self.data.iterdir()) if wanted(path)}
 

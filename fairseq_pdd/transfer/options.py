@@ -1,6 +1,7 @@
 """Options of fairseq-generate that a user may add to those of the command."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import Any, Dict, List, NoReturn, Sequence
@@ -68,6 +69,9 @@ def search_options(settings: TransferSettings, corpus: Corpus) -> Dict[str, Any]
     refused = [name for name in changed if name not in _COMPUTING | _SEARCH]
     if refused:
         raise _refused(", ".join("--" + name.replace("_", "-") for name in refused), given)
+    for name, value in changed.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value} is no number: give another value")
     if after["sampling"] and settings.beam != 1:
         raise UsageError("--sampling gives one sample per sentence: give --beam 1 with it")
     return {

@@ -1,10 +1,13 @@
 """Text corpus: the binarised data of fairseq-preprocess."""
 
+import os
 import re
+import struct
 from itertools import count
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from fairseq.data import ConcatDataset, Dictionary, data_utils, indexed_dataset
 
@@ -86,6 +89,7 @@ class SentencePairCorpus(Corpus):
     def _load(self, prefixes: Sequence[Optional[Path]], side: int) -> Any:
         parts = []
         for prefix in prefixes:
+            require_intact(str(prefix), self.dictionaries[side])
             try:
                 data = data_utils.load_indexed_dataset(str(prefix), self.dictionaries[side])
             except (OSError, ValueError, AssertionError, RuntimeError) as error:
@@ -158,6 +162,41 @@ class SentencePairCorpus(Corpus):
         names = {match["split"] for match in matches if match is not None}
         # training would join train1 to the new train
         return {name for name in names if not re.fullmatch(r"train\d*", name)}
+
+
+def require_intact(prefix: str, dictionary: Dictionary) -> None:
+    """Require that an indexed data set is complete and that its numbers are in the dictionary.
+
+    fairseq reads a sentence when it is needed, and fails then. Data of other types than ``mmap``,
+    fairseq-preprocess's default, are not checked.
+
+    Args:
+        prefix: path of the files without ``.idx`` and ``.bin``.
+        dictionary: dictionary of the side.
+
+    Raises:
+        UsageError: a file is cut short, or a number is beyond the dictionary.
+    """
+    if indexed_dataset.infer_dataset_impl(prefix) != "mmap":
+        return
+    try:
+        index = indexed_dataset.MMapIndexedDataset.Index(f"{prefix}.idx")
+        if len(index) == 0:
+            return
+        last, size = index[len(index) - 1]
+        if os.path.getsize(f"{prefix}.bin") < last + size * np.dtype(index.dtype).itemsize:
+            raise ValueError(f"{prefix}.bin is too short")
+        largest = int(np.memmap(f"{prefix}.bin", mode="r", dtype=index.dtype).max())
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise UsageError(
+            f"{prefix}.idx or .bin is damaged ({error}): run fairseq-preprocess again"
+        ) from error
+    if largest >= len(dictionary):
+        raise UsageError(
+            f"{prefix}.bin holds number {largest:,} and its dictionary has {len(dictionary):,} "
+            "types: they are of different runs of fairseq-preprocess; give the dictionary of the "
+            "ensemble (--srcdict, --tgtdict) and run it again"
+        )
 
 
 def infer_languages(data: Path) -> Optional[Tuple[str, str]]:

@@ -37,6 +37,8 @@ def build_transfer_set(settings: TransferSettings) -> None:
             set, or translation failed.
     """
     _check(settings)
+    # of a link, the folder that it leads to; "." has no name to derive others from
+    settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     corpus = _corpus(settings)
     if settings.needs_references and not corpus.has_references:
         raise UsageError(
@@ -112,7 +114,7 @@ def _check(settings: TransferSettings) -> None:
     if not settings.data.is_dir():
         raise UsageError(
             f"data folder {settings.data} does not exist: give the data that the ensemble was "
-            "trained on"
+            "trained on, one folder at a time"
         )
     require_subset_name(settings.subset, "--subset")
     require_files(settings.checkpoints, "--path")
@@ -125,6 +127,11 @@ def _corpus(settings: TransferSettings) -> Corpus:
         return ManifestCorpus(data, subset, settings.config_yaml)
     if (data / "dict.txt").is_file() and any(data.glob("*.json")):
         return UtteranceListCorpus(data, subset)
+    if any(data.glob("*.tsv")) and not any(data.glob("*.idx")):
+        raise UsageError(
+            f"{data} holds manifests and no {settings.config_yaml}: give the name of their "
+            "configuration with --config-yaml"
+        )
     return SentencePairCorpus(data, subset, *languages(settings))
 
 

@@ -6,10 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fairseq_pdd.assess import TRANSLATION, combine, negative_log_likelihood
+from fairseq_pdd.assess import (
+    TRANSLATION,
+    combine,
+    detect,
+    negative_log_likelihood,
+    rejection,
+    reliability_diagram,
+    word_errors,
+    word_scores,
+)
 from fairseq_pdd.assess import Combination as Nbest
 from fairseq_pdd.cli.main import app
 from fairseq_pdd.records import collect_records, dumps, make_record, read_records
@@ -159,6 +169,15 @@ def partly(lines: List[Any]) -> None:
     lines[4]["rank"] = 1
 
 
+def first_only(lines: List[Any]) -> None:
+    lines[:] = [line for line in lines if line["rank"] == 0]
+
+
+def first_only_in_b(scene: Scene) -> None:
+    for name in ("test", "ood_x"):
+        change(scene.b / f"{name}.jsonl", first_only)
+
+
 def folder_of(scene: Scene) -> None:
     (scene.root / "folder").mkdir()
 
@@ -211,7 +230,16 @@ CASES: "List[Bad[Scene]]" = [
         [FILE, "line 13", "repeats id 0"]),
     Bad("an empty file", assess("calibration", in_set(lambda lines: lines.clear())),
         [FILE, "is empty"]),
+    Bad("a compressed file", assess("errors", raw(b"\x1f\x8b\x08")), [FILE, "line 1", "gunzip"]),
+    Bad("lines of standard output", assess("errors", raw(b"U-0\t")),
+        [FILE, "line 1", "--uncertainty-path"]),
+    Bad("a hole in an n-best list", assess("ood", in_set(at(4, rank=2)), "--nbest", "mean"),
+        [FILE, "no hypothesis of rank 1 of id 1"]),
     # comparing
+    Bad("n-best lists of two sizes", assess("ood", in_set(first_only), "--nbest", "mean"),
+        [FILE, "a/ood_x.jsonl", "up to 1 hyp", "up to 2", "--nbest best"]),
+    Bad("runs with n-best lists of two sizes", assess("table", first_only_in_b,
+        "--nbest", "weighted"), [FILE, "b/test.jsonl", "up to 2 hyp", "up to 1", "--nbest best"]),
     Bad("other references", assess("table", in_set(at(7, reference="x"), "b")),
         ["b/test.jsonl", FILE, "different references", "id 3"]),
     Bad("other references in the report", report(in_set(at(7, reference="x"), "b")),
@@ -365,9 +393,98 @@ def test_one_record_and_constant_values_are_dashes(scene: Scene, tmp_path: Path)
     assert "defined" in ended.stderr
 
 
+def scored_references(scene: Scene) -> None:
+    """Make ``nll.jsonl`` of the test set."""
+    shutil.copy(scene.a / "test.jsonl", scene.a / "nll.jsonl")
+    change(scene.a / "nll.jsonl", first_only)
+    change(
+        scene.a / "nll.jsonl", lambda lines: [r.update(hypothesis=r["reference"]) for r in lines]
+    )
+
+
+def outputs_as_references(scene: Scene) -> None:
+    change(scene.a / "nll.jsonl", lambda lines: [r.update(hypothesis="another") for r in lines])
+
+
+def other_references(scene: Scene) -> None:
+    scored_references(scene)
+    change(scene.a / "nll.jsonl", lambda lines: lines.pop())
+
+
+def copied_run(scene: Scene) -> None:
+    shutil.rmtree(scene.b)
+    (scene.systems / "a-seed1").symlink_to(scene.a)
+
+
+def copied_set(scene: Scene) -> None:
+    shutil.rmtree(scene.b)
+    shutil.copy(scene.a / "test.jsonl", scene.a / "ood_x.jsonl")
+
+
+def misnamed(scene: Scene) -> None:
+    for system in (scene.a, scene.b):
+        (system / "ood_x.jsonl").rename(system / "x.jsonl")
+
+
+def interrupted(scene: Scene) -> None:
+    (scene.a / "test.jsonl.partial").touch()
+
+
+DOUBTFUL = {
+    "outputs-as-references": (
+        assess("calibration", outputs_as_references, "--references", "{0}/nll.jsonl"),
+        "hypotheses are not the references",
+    ),
+    "other-references": (
+        assess("calibration", other_references, "--references", "{0}/nll.jsonl"),
+        "ECE and NLL are of different sentences",
+    ),
+    "a-run-copied": (assess("table", copied_run), "a-seed1 have the same values"),
+    "a-run-copied-in-the-report": (report(copied_run), "a-seed1 have the same values"),
+    "a-set-copied": (assess("ood", copied_set), "ood_x.jsonl have the same values"),
+    "a-set-copied-in-the-table": (assess("table", copied_set), "ood_x.jsonl have the same values"),
+    "a-set-misnamed": (assess("table", misnamed), "no column shows x.jsonl"),
+    "a-later-run-interrupted": (assess("errors", interrupted), "before the one that writes"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_doubtful_input_is_logged(
+    name: str, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Numbers that are right, and perhaps not those that were wanted."""
+    command, expected = DOUBTFUL[name]
+    _, *words = command(scene)
+    invoke(*words)
+    assert sum(expected in message for message in caplog.messages) == 1
+
+
+def test_ordinary_input_causes_no_warning(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scored_references(scene)
+    for name in ASSESS:
+        options = ["--references", "{0}/nll.jsonl"] if name == "calibration" else []
+        invoke(*assess(name, nothing, *options)(scene)[1:])
+    shutil.rmtree(scene.b)
+    invoke(*assess("table", nothing, "--nbest", "mean")(scene)[1:])
+    invoke(*report(nothing)(scene)[1:])
+    assert caplog.messages == []
+
+
 def impossible(scene: Scene) -> None:
     change(scene.a / "nll.jsonl", at(1, log_prob=-3.4028235e38))
     negative_log_likelihood(read_records(scene.a / "nll.jsonl").best())
+
+
+def both_infinities(scene: Scene) -> None:
+    change(
+        scene.a / "test.jsonl",
+        lambda lines: [
+            value(1, "token", "rmi_score", [3.4e39, -3.4e39, *lines[0]["token"]["total"][2:]])(
+                lines
+            )
+        ],
+    )
+    word_errors(word_scores(read_records(scene.a / "test.jsonl").best()))
 
 
 def nan_written(scene: Scene) -> None:
@@ -393,6 +510,16 @@ CALLS: "List[BadCall[Scene]]" = [
     BadCall("a wrong type", lambda scene: collect_records(records(tokens=3), "mine"),
             ["mine, line 1", "tokens"]),
     BadCall("a wrong number", lambda scene: collect_records(records(-1), "mine"), ["line 1", "id"]),
+    BadCall("NaN in a set", lambda scene: detect(np.array([1.0, 2.0]), np.array([3.0, np.nan])),
+            ["out_of_domain is NaN at index 1"]),
+    BadCall("NaN of an output", lambda scene: rejection(
+        np.array([0.0, 1.0]), np.array([np.nan, 1.0])), ["uncertainty is NaN at index 0"]),
+    BadCall("an output too few", lambda scene: rejection(np.array([0.0, 1.0]), np.array([1.0])),
+            ["'errors': 2", "'uncertainty': 1"]),
+    BadCall("no word", lambda scene: reliability_diagram(np.array([]), np.array([])),
+            ["'confidence': 0"]),
+    BadCall("infinity of either sign in a word", both_infinities,
+            ["test.jsonl: rmi_score of words is NaN"]),
     BadCall("a wrong temperature", lambda scene: combine(
         collect_records(records()), Nbest.weighted, -1.0), ["temperature -1"]),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from fairseq import tasks
 
 import fairseq_pdd
 from fairseq_pdd.checkpoints.fit import check_fit
+from fairseq_pdd.errors import UsageError
 
 from ..plugin import inprocess
 from ..plugin.commands import USER_DIR, generate_args, train_args
@@ -133,6 +134,9 @@ DATA: "List[Bad[Scene]]" = [
     Bad("finetune",
         lambda s: train(s, "--finetune-from-model", s.workspace.send, data=s.reordered()),
         ["send", OTHER, "--tgtdict"]),
+    Bad("continue once",
+        lambda s: train(s, "--continue-once", s.workspace.send, data=s.reordered()),
+        ["send", OTHER, "--tgtdict"]),
     Bad("two train sets",
         lambda s: distil(s, "--teacher-paths", s.workspace.teachers, data=s.two_train_sets()),
         ["'train'", "'train1'", "--upsample-primary 1"]),
@@ -198,6 +202,20 @@ OPTIONS: "List[Bad[Scene]]" = [
     Bad("model to finetune is missing",
         lambda s: train(s, "--finetune-from-model", s.root / "no.pt"),
         ["no.pt", "--finetune-from-model"]),
+    Bad("model to continue is missing",
+        lambda s: train(s, "--continue-once", s.root / "no.pt"),
+        ["no.pt", "--continue-once"]),
+    Bad("teachers without distillation",
+        lambda s: train(s, "--teacher-paths", s.workspace.teachers),
+        ["criterion cross_entropy does not distil", "--teacher-paths has no effect"]),
+    Bad("a cache without distillation",
+        lambda s: train(s, "--teacher-cache", s.root / "no", "--criterion", "cross_entropy"),
+        ["criterion cross_entropy does not distil", "--teacher-cache has no effect"]),
+    Bad("a student that is not autoregressive",
+        lambda s: [*with_teachers(s), "--arch", "nonautoregressive_transformer"],
+        ["NATransformerModel is not autoregressive", "--arch"]),
+    Bad("teacher in the save folder", lambda s: in_save_folder(s),
+        ["would overwrite its teacher", "save/checkpoint_best.pt", "--save-dir"]),
     Bad("both teachers", lambda s: with_teachers(s, "--teacher-cache", s.root),
         ["--teacher-paths or --teacher-cache"]),
     Bad("teacher cache is a file",
@@ -231,6 +249,13 @@ def resume(scene: Scene) -> List[Any]:
     (scene.root / "save").mkdir()
     shutil.copy(scene.workspace.send, scene.root / "save" / "checkpoint_last.pt")
     return train(scene, data=scene.reordered())
+
+
+def in_save_folder(scene: Scene) -> List[Any]:
+    path = scene.root / "save" / "checkpoint_best.pt"
+    path.parent.mkdir()
+    shutil.copy(scene.workspace.lstm, path)
+    return distil(scene, "--teacher-paths", path)
 
 
 @parametrize(DATA + MEMBERS + OPTIONS)
@@ -270,3 +295,34 @@ CALLS: "List[BadCall[Scene]]" = [
 @parametrize(CALLS)
 def test_call(case: "BadCall[Scene]", scene: Scene) -> None:
     check_call(case, scene)
+
+
+def test_a_training_may_start_from_a_model_of_the_opposite_direction(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Path(shutil.copytree(scene.workspace.data, scene.root / "joined"))
+    shutil.copy(data / "dict.yy.txt", data / "dict.xx.txt")
+    languages = {"source_lang": "yy", "target_lang": "xx", "data": str(data)}
+    reverse = scene.edited(scene.workspace.lstm, lambda s: s["cfg"]["task"].update(languages))
+    args = (*USE[2:], "--arch", "lstm", "-s", "xx", "-t", "yy")
+    inprocess.build(data, *args, "--finetune-from-model", reverse)
+    assert "lstm.pt translates yy to xx" in caplog.text
+    with pytest.raises(UsageError, match=r"lstm\.pt translates yy to xx"):
+        inprocess.build(data, *args, "--restore-file", reverse)
+
+
+def test_a_missing_file_to_restore_causes_a_warning(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    inprocess.build(scene.workspace.data, *USE[2:], "--restore-file", scene.root / "no.pt")
+    assert "no.pt does not exist: training starts from the beginning" in caplog.text
+
+
+def test_a_validation_on_the_test_set_writes_no_records(scene: Scene) -> None:
+    records = scene.root / "records.jsonl"
+    task, _, _ = inprocess.build(scene.workspace.data, *USE[2:], "--uncertainty-path", records)
+    task.load_dataset("test")
+    # more processes than batches, which fairseq-generate would be refused
+    iterator = task.get_batch_iterator(task.dataset("test"), max_tokens=600, num_shards=99)
+    assert len(iterator.frozen_batches) < 99
+    assert not list(scene.root.iterdir())

@@ -113,6 +113,41 @@ CASES: "List[Bad[Scene]]" = [
         generate("--retain-dropout", "--results-path", "{root}/new"),
         ["--retain-dropout", "remove it"],
     ),
+    Bad("bpe without codes", generate("--bpe", "subword_nmt"), ["--bpe subword_nmt", "bpe_codes"]),
+    Bad(
+        "a bpe file that does not exist",
+        interactive("--bpe", "sentencepiece", "--sentencepiece-model", "/no/spm.model"),
+        ["--bpe sentencepiece", "/no/spm.model"],
+        stdin="a\n",
+    ),
+    Bad(
+        "the Dirichlet of an ordinary model in fairseq-generate",
+        lambda s: [
+            *generate("--measures-dirichlet", "shifted")(s),
+            "--path",
+            s.workspace.lstm,
+        ],
+        ["--measures-dirichlet shifted has no effect", "no Prior Network"],
+    ),
+    Bad("no beam", generate("--beam", 0), ["--beam is 0"]),
+    Bad("a negative beam of interactive", interactive("--beam", -1), ["--beam is -1"], stdin="a\n"),
+    Bad("no outputs", generate("--nbest", 0), ["--nbest is 0"]),
+    Bad(
+        "groups that do not divide --beam",
+        generate("--beam", 4, "--diverse-beam-groups", 3),
+        ["fairseq's search refuses", "divisible"],
+    ),
+    Bad("a temperature that is 0", generate("--temperature", 0), ["--temperature must be greater"]),
+    Bad(
+        "a least length above the greatest",
+        generate("--min-len", 500, *TO_OLDER),
+        ["fairseq's search refuses", "min_len"],
+    ),
+    Bad(
+        "constraints of binarised data",
+        generate("--constraints"),
+        ["--constraints", "-interactive"],
+    ),
     Bad("shards that fairseq ignores", generate("--num-shards", 2), ["--distributed-world-size"]),
     Bad(
         "more processes than batches",
@@ -122,7 +157,12 @@ CASES: "List[Bad[Scene]]" = [
     Bad(
         "a sentence above the models' limit",
         generate("--max-source-positions", 3, *TO_OLDER),
-        ["sentence ", "too long", "--skip-invalid-size-inputs-valid-test"],
+        [
+            "sentence ",
+            "too long: its length (4, 4)",
+            "limit (3, 1024)",
+            "--skip-invalid-size-inputs-valid-test",
+        ],
     ),
     Bad(
         "a sentence above --max-tokens",
@@ -245,6 +285,13 @@ def other_order(scene: Scene) -> Any:
     return fairseq_pdd.load(scene.workspace.transformer, data)
 
 
+def overflowing(scene: Scene) -> Any:
+    """Translate with weights that became NaN in this process."""
+    model = fairseq_pdd.load(scene.workspace.pd_send2)
+    torch.nn.init.constant_(next(model.models[0].decoder.parameters()), torch.nan)
+    return model.translate(["lafi"])
+
+
 def untrained(scene: Scene, *args: Any) -> Path:
     """Save an untrained model of a task."""
     cfg = inprocess.training_config(scene.root, scene.root, *args)
@@ -274,6 +321,8 @@ CALLS: "List[BadCall[Scene]]" = [
     BadCall("one string", translate("lafi"), ["sources", "list of sentences"]),
     BadCall("bytes", translate(b"lafi"), ["sources", "bytes"]),
     BadCall("no list", translate(None), ["sources", "NoneType"]),
+    BadCall("a mapping", translate({"a": "lafi"}), ["sources", "list of sentences", "dict"]),
+    BadCall("sets, which have no order", score({"lafi"}, {"ifal"}), ["sources", "set"]),
     BadCall("a sentence that is None", translate(["lafi", None]), ["sources[1]", "NoneType"]),
     BadCall("a sentence of bytes", translate([b"lafi"]), ["sources[0]", "bytes"]),
     BadCall("a number", translate(["a", "b", 3]), ["sources[2]", "int"]),
@@ -294,6 +343,20 @@ CALLS: "List[BadCall[Scene]]" = [
     BadCall("a beam of text", translate(["lafi"], beam="3"), ["beam is '3'"]),
     BadCall("a penalty of text", translate(["lafi"], lenpen="1"), ["lenpen is '1'"]),
     BadCall("a temperature of 0", translate(["lafi"], temperature=0), ["temperature"]),
+    BadCall(
+        "an infinite penalty", translate(["lafi"], lenpen=float("inf")), ["lenpen is inf", "finite"]
+    ),
+    BadCall(
+        "top k above the vocabulary",
+        translate(["lafi"], sampling=True, sampling_topk=1000),
+        ["sampling_topk is 1000", "56 types"],
+    ),
+    BadCall(
+        "text to generate()",
+        lambda scene: scene.student.generate(["lafi"]),
+        ["encode()", "translate()"],
+    ),
+    BadCall("outputs that are no numbers", overflowing, ["not numbers", "float32"]),
     BadCall("top k without sampling", translate(["lafi"], sampling_topk=3), ["sampling"]),
     BadCall(
         "groups that do not divide the beam",
@@ -326,6 +389,7 @@ CALLS: "List[BadCall[Scene]]" = [
         load(bpe="sentencepiece", sentencepiece_model="/no/spm.model"),
         ["sentencepiece", "/no/spm.model"],
     ),
+    BadCall("a configuration as bpe", load(bpe={"_name": "characters"}), ["bpe", "'_name'"]),
     BadCall("codes without bpe", load(bpe_codes="codes"), ["no option bpe_codes"]),
     BadCall("a misspelt tokenizer", load(tokenizer="mosses"), ["mosses", "moses"]),
     BadCall("no checkpoints", lambda s: fairseq_pdd.load(None), ["NoneType"]),

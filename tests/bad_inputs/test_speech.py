@@ -129,6 +129,14 @@ def audio(samples: Any, split: str, subtype: str = "PCM_16") -> Callable[[Scene]
     return spoil
 
 
+def cut_flac(scene: Scene) -> None:
+    """Store audio whose end is missing for the third utterance of the training list."""
+    file = scene.root / "third.flac"
+    soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=8000), spoken.RATE)
+    file.write_bytes(file.read_bytes()[:9000])
+    entry("input", "train", path=str(file), length_ms=500)(scene)
+
+
 def entry(part: str, split: str, **values: Any) -> Callable[[Scene], None]:
     """Change the third utterance of a list."""
 
@@ -269,6 +277,10 @@ CASES: "List[Bad[Scene]]" = [
         "samples that are NaN", generate_lists, audio(np.full(8000, np.nan), "test", "FLOAT"),
         "utterance 3-3-0002", "third.wav", "NaN or infinite", works=True,
     ),
+    bad("a cut recording", distil_lists, cut_flac,
+        "utterance 3-1-0002", "third.flac cannot be decoded", "create it again", works=True),
+    bad("features that a transform adds", distil,
+        config(feature_transforms={"*": ["delta_deltas"]}), "config.yaml", "delta_deltas"),
     bad("a token of no type", distil_lists, entry("output", "train", tokenid="7, 99"),
         "train.json: utterance 3-1-0002", "tokenid 99", "22 types"),
     bad("a token list, in a transfer set", transfer_lists, entry("output", "train", tokenid=[7]),

@@ -1,10 +1,13 @@
 """Wrong input to ``fairseq-pdd transfer-set`` and ``fairseq-pdd teacher-cache``."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Sequence
 
+import numpy as np
 import pytest
 
 from fairseq_pdd.transfer.set_builder import build_transfer_set
@@ -20,24 +23,27 @@ class Scene(NamedTuple):
     root: Path
 
 
-def transfer_set(*args: Any, spoil: Any = None) -> Callable[[Scene], Sequence[Any]]:
-    """Return a command that builds a transfer set, after ``spoil`` if it is given."""
-    return _command("transfer-set", args, spoil)
+def transfer_set(*args: Any, **kwargs: Any) -> Callable[[Scene], Sequence[Any]]:
+    """Return a command that builds a transfer set; see ``_command`` for the keywords."""
+    return _command("transfer-set", args, **kwargs)
 
 
-def teacher_cache(*args: Any, spoil: Any = None) -> Callable[[Scene], Sequence[Any]]:
-    """Return a command that builds a teacher cache, after ``spoil`` if it is given."""
-    return _command("teacher-cache", args, spoil)
+def teacher_cache(*args: Any, **kwargs: Any) -> Callable[[Scene], Sequence[Any]]:
+    """Return a command that builds a teacher cache; see ``_command`` for the keywords."""
+    return _command("teacher-cache", args, **kwargs)
 
 
-def _command(name: str, args: Sequence[Any], spoil: Any) -> Any:
+def _command(name: str, args: Sequence[Any], spoil: Any = None, data: Any = None) -> Any:
+    """Return a function that spoils a copy of the data and returns a command on it or ``data``."""
+
     def command(scene: Scene) -> Sequence[Any]:
-        data = shutil.copytree(scene.workspace.data, scene.root / "data")
+        copied = shutil.copytree(scene.workspace.data, scene.root / "data")
         words = list(args)
         if spoil is not None:
             spoil(scene)
         destination = [] if "--destdir" in words else ["--destdir", scene.root / "out"]
-        return ["fairseq-pdd", name, data, "--path", scene.workspace.lstm, *destination, *words]
+        place = copied if data is None else data
+        return ["fairseq-pdd", name, place, "--path", scene.workspace.lstm, *destination, *words]
 
     return command
 
@@ -69,6 +75,31 @@ def only_source(scene: Scene) -> None:
     """Remove the targets of the training set."""
     for path in (scene.root / "data").glob("train.xx-yy.yy.*"):
         path.unlink()
+
+
+def cut(name: str) -> Callable[[Scene], None]:
+    """Return a function that halves a file of the data."""
+
+    def spoil(scene: Scene) -> None:
+        path = scene.root / "data" / name
+        os.truncate(path, path.stat().st_size // 2)
+
+    return spoil
+
+
+def unknown_number(scene: Scene) -> None:
+    """Give one target of the training set a number that no type has."""
+    path = scene.root / "data" / "train.xx-yy.yy.bin"
+    numbers = np.fromfile(path, dtype=np.uint16)
+    numbers[5] = 3000
+    numbers.tofile(path)
+
+
+def targets_of_valid(scene: Scene) -> None:
+    """Give the training set the targets of another subset."""
+    for suffix in ("bin", "idx"):
+        path = scene.root / "data" / f"valid.xx-yy.yy.{suffix}"
+        shutil.copy(path, path.with_name(f"train.xx-yy.yy.{suffix}"))
 
 
 def reverse_dictionary(scene: Scene) -> None:
@@ -118,6 +149,25 @@ CASES: "List[Bad[Scene]]" = [
     Bad("no place", transfer_set("--destdir", "/proc/set"), ["cannot write /proc/set"]),
     Bad("data cut", transfer_set(spoil=write("data/train.xx-yy.xx.idx", "MMIDIDX")),
         ["train.xx-yy.xx.idx", "fairseq-preprocess"]),
+    Bad("sources cut", transfer_set(spoil=cut("train.xx-yy.xx.bin")),
+        ["train.xx-yy.xx.bin", "too short", "fairseq-preprocess"]),
+    Bad("numbers cut", transfer_set(spoil=cut("train.xx-yy.xx.idx")),
+        ["train.xx-yy.xx.idx", "damaged", "fairseq-preprocess"]),
+    Bad("target beyond the dictionary", transfer_set("--targets", "both", spoil=unknown_number),
+        ["train.xx-yy.yy.bin", "number 3,000", "--tgtdict"]),
+    Bad("length penalty is no number", transfer_set("--", "--lenpen", "nan"), ["--lenpen nan"]),
+    Bad("several folders", transfer_set(data="a:b"), ["a:b", "one folder at a time"]),
+    Bad("cache: several folders", teacher_cache(data="a:b"), ["a:b", "one folder at a time"]),
+    Bad("cache: targets cut", teacher_cache("--cpu", spoil=cut("train.xx-yy.yy.bin")),
+        ["train.xx-yy.yy.bin", "too short", "fairseq-preprocess"]),
+    Bad("cache: target beyond the dictionary", teacher_cache("--cpu", spoil=unknown_number),
+        ["train.xx-yy.yy.bin", "number 3,000", "--tgtdict"]),
+    Bad("cache: no targets", teacher_cache("--cpu", spoil=only_source),
+        ["'train' has no targets", "transfer-set"]),
+    Bad("cache: fewer targets", teacher_cache("--cpu", spoil=targets_of_valid),
+        ["'train'", "same number"]),
+    Bad("cache: no dictionary", teacher_cache("--cpu", spoil=write("data/dict.xx.txt", "a b c\n")),
+        ["dictionaries", "Incorrect dictionary format"]),
     Bad("cache: no place", teacher_cache("--cpu", "--destdir", "/proc/cache"),
         ["cannot write /proc/cache"]),
     Bad("cache: train1 is not cached", teacher_cache("--cpu", spoil=copy("valid", "train1")),
@@ -202,3 +252,30 @@ CALLS: "List[BadCall[Scene]]" = [
 def test_call(case: "BadCall[Scene]", scene: Scene) -> None:
     check_call(case, scene)
     assert not list(scene.root.iterdir())
+
+
+def test_a_set_behind_a_link_and_around_the_current_folder(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.root / "link").symlink_to(scene.root / "disk" / "set")
+    settings = TransferSettings(
+        data=scene.workspace.data,
+        checkpoints=(str(scene.workspace.lstm),),
+        destdir=scene.root / "link",
+        targets="reference",
+        subset="valid",
+        source_lang=None,
+        target_lang=None,
+        config_yaml="config.yaml",
+        beam=5,
+        max_tokens=12000,
+        workers=1,
+        generate_args=(),
+    )
+    build_transfer_set(settings)
+    made = scene.root / "disk" / "set" / "transfer-set.json"
+    before = made.stat().st_mtime_ns
+    monkeypatch.chdir(made.parent)
+    build_transfer_set(replace(settings, destdir=Path(".")))
+    assert made.stat().st_mtime_ns == before
+    assert sorted(path.name for path in scene.root.rglob("*") if path.suffix == ".partial") == []

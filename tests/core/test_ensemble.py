@@ -229,6 +229,14 @@ def test_contradicting_one_hot_members_are_infinitely_far_apart():
     assert ours.rmi == ours.epkl == inf
 
 
+def test_members_that_are_no_numbers_give_none():
+    log_probs = members(3, 4).reshape(3, 1, 4).repeat(1, 2, 1)
+    log_probs[1, 0, 2] = torch.nan
+    for measures in (ensemble_measures(log_probs, dim=0), statistics(log_probs).measures()):
+        for name, values in measures._asdict().items():
+            assert torch.isnan(values).tolist() == [True, False], name
+
+
 def test_proxy_gives_back_the_precision_of_a_dirichlet():
     """Members drawn from Dir(beta) for a large beta0: Eq. 16 recovers beta0."""
     beta = torch.tensor([40.0, 30.0, 20.0, 10.0, 100.0]).double()

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -296,3 +298,41 @@ def test_validation_by_bleu_needs_no_tools_of_the_training(workspace, tmp_path):
     path = tmp_path / "model.pt"
     torch.save(state, path)
     assert fairseq_pdd.load(path).translate(["lafi"])[0].log_prob < 0
+
+
+def test_files_and_options_of_other_runs_are_not_those_of_the_checkpoint(
+    workspace, student, tmp_path
+):
+    state = torch.load(workspace.pd_send2, weights_only=False)
+    state["cfg"]["task"]["uncertainty_path"] = str(tmp_path / "older.jsonl")
+    state["cfg"]["generation"].update(replace_unk="/deleted", score_reference=True, lenpen=9.0)
+    path = tmp_path / "model.pt"
+    torch.save(state, path)
+    (tmp_path / "older.jsonl").write_text("older\n")
+    assert fairseq_pdd.load(path).translate(SENTENCES) == student.translate(SENTENCES)
+    assert (tmp_path / "older.jsonl").read_text() == "older\n"
+
+
+def test_one_encoded_sentence_is_searched_like_several(student):
+    options = {"beam": 2, "prefix_allowed_tokens_fn": lambda _, tokens: [2, 5, 6]}
+    tokens = student.encode(SENTENCES[0])
+    alone, (listed,) = student.generate(tokens, **options), student.generate([tokens], **options)
+    assert [h["tokens"].tolist() for h in alone] == [h["tokens"].tolist() for h in listed]
+    assert all(set(h["tokens"].tolist()) <= {2, 5, 6} for h in alone)
+
+
+def test_a_path_with_a_colon(workspace, student, tmp_path):
+    path = tmp_path / "a:b" / "model.pt"
+    path.parent.mkdir()
+    path.write_bytes(workspace.pd_send2.read_bytes())
+    assert fairseq_pdd.load(path).translate(SENTENCES) == student.translate(SENTENCES)
+
+
+def test_a_new_tokenizer_takes_the_languages_of_the_model(workspace, monkeypatch):
+    languages = []
+    moses = SimpleNamespace(MosesTokenizer=languages.append, MosesDetokenizer=languages.append)
+    monkeypatch.setitem(sys.modules, "sacremoses", moses)
+    fairseq_pdd.load(workspace.pd_send2, tokenizer="moses")
+    assert languages[-2:] == ["xx", "yy"]
+    fairseq_pdd.load(workspace.lstm, tokenizer="moses")
+    assert languages[-2:] == ["xx", "yy"]

@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$REPOSITORY"
 JOBS=2
 . examples/lib/jobs.sh
-job model '^seen' "$WORK/text" bash -c "$COMMAND" train "$WORK"
+job model '^seen' "$WORK/text" bash -c "$COMMAND" train "$WORK" ${MACHINE:-}
 background records/a '' "$WORK/text:$WORK/model" cp -n "$WORK/model" "$WORK/records/a"
 background records/b '' "$WORK/model" cp -n "$WORK/model" "$WORK/records/b"
 finish
@@ -65,6 +65,12 @@ def test_a_run_in_a_folder_that_was_moved_repeats_nothing(work: Path) -> None:
     run(work)
     moved = work.rename(work.with_name("moved"))
     assert run(moved).stdout.strip() == "finished"
+
+
+def test_another_machine_repeats_nothing(work: Path) -> None:
+    run(work, MACHINE="--workers 2 --num-workers 0 --cpu")
+    assert run(work, MACHINE="--workers 8").stdout.strip() == "finished"
+    assert run(work).stdout.strip() == "finished"
 
 
 @pytest.mark.parametrize(

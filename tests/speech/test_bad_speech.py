@@ -137,6 +137,14 @@ def test_audio(tmp_path, monkeypatch, rate, dimension, sox, expected, kind):
             rejected(lambda: check_inputs(*arguments), "train.tsv", path, expected)  # noqa: B023
 
 
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_rounded_number_of_frames(tables, tmp_path, difference):
+    """Manifests of fairseq 0.10 were computed from rounded milliseconds."""
+    np.save(tmp_path / "rounded.npy", np.ones((9, 16), dtype=np.float32))
+    change_row(tables, audio=tmp_path / "rounded.npy", n_frames=9 + difference)
+    load(tables)
+
+
 def test_audio_without_soundfile(tmp_path, monkeypatch):
     path = tmp_path / "one.wav"
     soundfile.write(path, np.zeros(8000), spoken.RATE)
@@ -491,6 +499,19 @@ def test_audio_of_another_form(lists, tmp_path, name, samples, expected):
     soundfile.write(path, samples, spoken.RATE)
     change_list(lists, lambda utterances: first(utterances)["input"].update(path=str(path)))
     rejected(lambda: load_list(lists), lists / "train.json", path, expected)
+
+
+@pytest.mark.parametrize("name", ["one.FLAC", "one.aiff", "one"])
+def test_audio_of_other_names_in_a_list(lists, tmp_path, name):
+    """soundfile reads it, whatever its name."""
+    samples = spoken.waveform(spoken.SPLITS["train"][0])
+    soundfile.write(tmp_path / name, samples, spoken.RATE, format="FLAC")
+    change_list(lists, lambda utterances: first(utterances)["input"].update(
+        path=str(tmp_path / name)
+    ))  # fmt: skip
+    task = inprocess.task_for(lists, *DISTIL_VGG)
+    task.load_dataset("train")
+    assert len(task.dataset("train")[0]["data"][0]) > 9
 
 
 def test_features_in_a_list(lists, tmp_path):

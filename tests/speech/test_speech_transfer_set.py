@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from fairseq_pdd.speech.augmentation import augmentations
 from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.transfer import set_builder
 from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.manifests import ManifestCorpus
 
 from ..plugin import inprocess
 from . import spoken
@@ -204,3 +206,10 @@ def test_a_cache_of_other_features_is_refused(workspace, tables, tmp_path):
         teacher.check("valid,test", joined)
     with pytest.raises(UsageError, match=r"another teacher cache: it differs in data valid inputs"):
         build_cache(settings)
+
+
+def test_a_log_and_a_lock_in_the_data_folder_are_no_part_of_a_set(tables: Path) -> None:
+    before = ManifestCorpus(tables, "train", "config.yaml").made_of(translated=False)
+    (tables / "set.lock").touch()
+    (tables / "build.log").write_text("running\n")
+    assert ManifestCorpus(tables, "train", "config.yaml").made_of(translated=False) == before

@@ -9,9 +9,12 @@ import typer
 
 from ...assess import (
     Reliability,
+    Sentences,
     WordScores,
+    check_same_sentences,
     negative_log_likelihood,
     reliability_diagram,
+    sentences_of,
     word_scores,
 )
 from ...errors import UsageError
@@ -46,18 +49,22 @@ def calibration(
     """
     inputs = [path for path in (records, references, ensemble_output) if path is not None]
     _shared.check_outputs(json_path, folder=plots, inputs=inputs)
-    words = word_scores(read_records(records, token_ranks=1).best())
+    outputs = read_records(records, token_ranks=1).best()
+    words = word_scores(outputs)
     if not any(name in words.measures for name in _SCORES):
         raise UsageError(
             f"{records}: score is null, so the words have no probability: calibration is not "
             "defined"
         )
     diagrams = _diagrams(words, bins)
-    likelihoods = {
-        name: negative_log_likelihood(read_records(path, token_ranks=0).best())
-        for name, path in (("references", references), ("ensemble_output", ensemble_output))
-        if path is not None
-    }
+    likelihoods = {}
+    for name, path in (("references", references), ("ensemble_output", ensemble_output)):
+        if path is None:
+            continue
+        scored = read_records(path, token_ranks=0).best()
+        if path is references:  # the ensemble's output may have other ids
+            _log_other_sentences(sentences_of(records, outputs), sentences_of(path, scored))
+        likelihoods[name] = negative_log_likelihood(scored)
     for name, value in likelihoods.items():
         _shared.print_line(f"NLL on {name.replace('_', ' ')}: {value:.4f} nats per token")
     _shared.print_table(
@@ -87,6 +94,13 @@ def calibration(
         from ...assess.plots import reliability
 
         _shared.write_figure(reliability(diagrams), plots, "reliability")
+
+
+def _log_other_sentences(outputs: Sentences, references: Sentences) -> None:
+    try:
+        check_same_sentences(outputs, references)
+    except UsageError as error:
+        logger.warning("ECE and NLL are of different sentences: %s", error)
 
 
 def _diagrams(words: WordScores, bins: int) -> Dict[str, Reliability]:

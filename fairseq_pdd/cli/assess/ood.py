@@ -10,9 +10,11 @@ import typer
 from ...assess import (
     Combination,
     Detection,
+    check_same_lists,
     combine,
     detect_all,
     label_of,
+    log_copies,
     set_name,
     split_label,
 )
@@ -68,9 +70,11 @@ def ood(
     detections: Dict[str, Dict[str, Optional[Detection]]] = {}
     for name, path in tqdm(paths.items(), "assessing", unit="set", leave=False, disable=None):
         records = read_records(path, token_ranks=0)
+        check_same_lists({in_domain: test.nbest, path: records.nbest}, nbest)
         outside[name] = _shared.select(
             combine(records, nbest, temperature), records.absent, measure, str(path)
         )
+        log_copies(in_domain, path, inside, outside[name])
         try:
             detections[name] = detect_all(inside, outside[name], resamples, confidence, seed)
         except UsageError as error:
