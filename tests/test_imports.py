@@ -56,7 +56,7 @@ COMMANDS = [
 
 # packages by layer: each may import those of the layers before its own
 LAYERS = [
-    {"version", "errors", "_fairseq"},
+    {"version", "errors", "_fairseq", "_compat"},
     {"core", "records", "speech"},
     {"assess", "models", "checkpoints"},
     {"report", "teacher", "generation"},

@@ -12,6 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from .._compat import CONFIGURATIONS_HOLD_OBJECTS
 from ..errors import UsageError
 from ..speech.examples import import_if_named
 from .safe_types import UNSAFE_OPTION  # the import allows the types that checkpoints hold
@@ -53,7 +54,8 @@ def map_checkpoint(path: str) -> Dict[str, Any]:
         UsageError: the file cannot be read safely.
     """
     state = _read(path, _map_to_memory)
-    if state.get("args") is not None or state.get("cfg") is None:
+    is_old = state.get("args") is not None or state.get("cfg") is None
+    if is_old or not CONFIGURATIONS_HOLD_OBJECTS:
         return read_checkpoint(path)  # fairseq converts its old formats
     state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
     return state

@@ -10,7 +10,7 @@ import collections
 import logging
 import os
 import typing
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import torch
 from fairseq.data import Dictionary
@@ -31,6 +31,11 @@ def _named(*types: Any) -> Dict[str, Any]:
     return {f"{kind.__module__}.{kind.__qualname__}": kind for kind in types}
 
 
+def _present(module: Any, name: str) -> List[Any]:
+    """Return a class that older versions of a library do not have."""
+    return [getattr(module, name)] if hasattr(module, name) else []
+
+
 # Options of a command; it only holds attributes.
 _NAMESPACES = _named(argparse.Namespace)
 
@@ -39,7 +44,7 @@ _NAMESPACES = _named(argparse.Namespace)
 _CONFIGURATIONS = {
     **_named(DictConfig, ListConfig, base.Metadata, base.ContainerMetadata),
     **_named(nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode),
-    **_named(nodes.BooleanNode, nodes.BytesNode, collections.defaultdict),
+    **_named(nodes.BooleanNode, collections.defaultdict, *_present(nodes, "BytesNode")),
     # types of keys and values; those that can be called make plain values
     **_named(bool, bytes, dict, float, int, list, str, tuple),
     **{f"typing.{name}": getattr(typing, name) for name in ("Any", "Dict", "List")},
@@ -63,7 +68,7 @@ _NUMPY = {
 # Sums, counts and times of fairseq 0.8 and older, under the name of their old module too.
 _METER_TYPES = (
     meters.AverageMeter,
-    meters.ConcatTensorMeter,
+    *_present(meters, "ConcatTensorMeter"),
     meters.StopwatchMeter,
     meters.SumMeter,
     meters.TimeMeter,

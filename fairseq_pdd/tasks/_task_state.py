@@ -6,6 +6,7 @@ import torch
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
+from .._compat import call, without_fused_encoder
 from ..checkpoints.dictionaries import describe_dictionaries
 from ..checkpoints.fit import DICTIONARIES, LANGUAGES, compare_dictionaries, languages
 from ..models.prior_network import mark_prior_network, require_logits
@@ -27,7 +28,7 @@ class TaskStateMixin(DataSource):
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
         """Build the criterion; checkpoints record its offset, and the data."""
-        criterion = super().build_criterion(cfg, from_checkpoint)
+        criterion = call(super().build_criterion, cfg, from_checkpoint=from_checkpoint)
         offset = getattr(criterion, "offset", None)
         self._saved_state = {
             _PRIOR_NETWORK: None if offset is None else {"offset": offset},
@@ -52,7 +53,7 @@ class TaskStateMixin(DataSource):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
         """Build a model and mark that of a Prior Network's checkpoint."""
-        model = super().build_model(cfg, from_checkpoint)
+        model = without_fused_encoder(super().build_model(cfg, from_checkpoint))
         if not from_checkpoint:
             require_logits(model)
         elif self._loaded_offset is not None:

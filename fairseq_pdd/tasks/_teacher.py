@@ -14,6 +14,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import II, DictConfig, OmegaConf
 
+from .._compat import call
 from ..checkpoints.paths import CHECKPOINT_OPTIONS
 from ..criterions import DistillationCriterion
 from ..errors import UsageError
@@ -106,7 +107,7 @@ class TeacherMixin(DataSource):
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False) -> torch.nn.Module:
         """Build the criterion and, if it distils, load the teacher."""
-        criterion = super().build_criterion(cfg, from_checkpoint)
+        criterion = call(super().build_criterion, cfg, from_checkpoint=from_checkpoint)
         if isinstance(criterion, DistillationCriterion):
             self._require_metric(cfg._name, criterion.metric_names())
             self.teacher = self._load_teacher(cfg._name, criterion.needs_members)

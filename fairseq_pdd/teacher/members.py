@@ -10,6 +10,7 @@ from fairseq.modules import LearnedPositionalEmbedding
 from fairseq.tasks import FairseqTask
 from tqdm import tqdm
 
+from .._compat import without_fused_encoder
 from ..checkpoints import fit
 from ..checkpoints.reading import config_of, describe_misfit, read_checkpoint
 from ..errors import UsageError
@@ -87,7 +88,7 @@ def _load_member(path: str, task: FairseqTask) -> BaseFairseqModel:
     # The registry's builder instead of the task's, which also sets up the student's validation
     # (BLEU).
     try:
-        model = models.build_model(cfg.model, task, from_checkpoint=True)
+        model = without_fused_encoder(models.build_model(cfg.model, task, from_checkpoint=True))
         model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
     except Exception as error:  # models raise anything for weights of another shape
         raise UsageError(f"teacher {describe_misfit(path, error)}") from error

@@ -263,7 +263,7 @@ def _data_files(settings: CacheSettings, task: FairseqTask, subset: str) -> Dict
             f"{subset}.{pair}.{language}{ending}"
             for pair in (f"{source}-{target}", f"{target}-{source}")
             for language in (source, target)
-            for ending in (".bin", ".idx")
+            for ending in (".bin", ".idx", "")  # "": --dataset-impl raw
         ]
     else:
         names = [f"{subset}.tsv", f"{subset}.json"]

@@ -20,7 +20,7 @@ from .members import languages, require_fit
 from .options import search_options
 from .pairs import SentencePairCorpus
 from .settings import TransferSettings
-from .translate import translate
+from .translate import has_finished_part, translate
 
 MANIFEST = "transfer-set.json"
 _SETTINGS = "settings.json"
@@ -185,11 +185,13 @@ def _prepare_work(work: Path, made_of: Dict[str, Any]) -> None:
     if note.is_file():
         advice = "remove it or give another --destdir"
         differing = differences(made_of, _read_made_of(note, advice, None))
-        if differing:
+        if differing and has_finished_part(work):
             raise UsageError(
                 f"{work} holds the interrupted run of another set, which differs in "
                 f"{', '.join(differing)}: {advice}"
             )
+        if differing:  # nothing is lost
+            write_text(note, json.dumps(made_of) + "\n")
     elif work.exists() and not work.is_dir():
         raise UsageError(f"{work} is a file, but the command needs a folder of this name: move it")
     # a killed command may leave temporary files

@@ -80,6 +80,11 @@ def translate(settings: TransferSettings, corpus: Corpus, data: Path, work: Path
     return hypotheses
 
 
+def has_finished_part(work: Path) -> bool:
+    """Return True if a run has translated a part to its end."""
+    return any(work.glob(f"part-*/{_NOTE}"))
+
+
 def _parts(settings: TransferSettings, work: Path) -> List[Path]:
     """Return the folders of the parts; each division of the sentences has its own."""
     division = [settings.workers, settings.max_tokens, *settings.generate_args]

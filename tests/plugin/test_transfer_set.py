@@ -200,9 +200,9 @@ def test_a_set_is_known_by_the_content_of_what_it_was_made_of(
     generator = Generator(monkeypatch)
     data, first, second = copies
     destdir = tmp_path / "set"
-    args = ["--destdir", destdir, "--workers", 1]
+    args = ["--destdir", destdir, "--workers", 2, "--max-tokens", 600]
     if state == "interrupted":
-        generator.fail = 0
+        generator.fail = 1
         with pytest.raises(UsageError, match="fairseq-generate failed"):
             invoke(data, "--path", f"{first}:{second}", *args)
         generator.fail = -1
@@ -228,6 +228,20 @@ def test_a_set_is_known_by_the_content_of_what_it_was_made_of(
     with pytest.raises(UsageError, match=f"another set|not this transfer set.*{differs}"):
         invoke(data, "--path", f"{first}:{second}", *args)
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_failed_run_that_finished_nothing_does_not_block_another(
+    copies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator(monkeypatch)
+    args = (copies[0], "--path", copies[1], "--destdir", tmp_path / "set")
+    generator.fail = 0
+    with pytest.raises(UsageError, match="fairseq-generate failed"):
+        invoke(*args, "--", "--lenpen", 0.6)
+    generator.fail = -1
+    invoke(*args)
+    made_of = json.loads((tmp_path / "set" / set_builder.MANIFEST).read_text())["made_of"]
+    assert made_of["options"] == {}
 
 
 def test_all_train_sets_are_translated_into_one(
