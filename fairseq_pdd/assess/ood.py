@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..records import RecordSet
+from .layout import label_of
 from .scores import check_measures, check_values
 
 logger = logging.getLogger(__name__)
@@ -150,8 +151,8 @@ def log_copies(
     ):
         logger.warning(
             "%s and %s have the same values in every sentence: is one a copy of the other?",
-            first,
-            second,
+            label_of(str(first)),
+            label_of(str(second)),
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> R
     partial = f"{path}{PARTIAL_SUFFIX}"
     try:
         with open(path, "rb") as stream:
-            records = collect_records(_parse_lines(path, stream), str(path), token_ranks)
+            records = collect_records(_parse_lines(path, stream), _readable(path), token_ranks)
     except FileNotFoundError as error:
         fix = "write it with --uncertainty-path"
         if Path(partial).exists():
@@ -159,6 +160,11 @@ def read_records(path: Union[str, Path], token_ranks: Optional[int] = None) -> R
     if Path(partial).exists():
         logger.warning("%s is of a run before the one that writes %s", path, partial)
     return records
+
+
+def _readable(path: Union[str, Path]) -> str:
+    """Return a path for messages; bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def collect_records(
