@@ -10,21 +10,11 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from .._compat import CONFIGURATIONS_HOLD_OBJECTS
 from ..errors import UsageError
 from ..speech.examples import import_if_named
 from .safe_types import UNSAFE_OPTION  # the import allows the types that checkpoints hold
-
-
-def read_weights(path: str) -> Dict[str, Tensor]:
-    """Return the weights of a checkpoint, mapped into memory: read from disk on access.
-
-    Raises:
-        UsageError: the file cannot be read safely.
-    """
-    return _read(path, _map_to_memory)["model"]
 
 
 def read_config(path: str) -> Any:

@@ -201,25 +201,29 @@ def test_command(case: "Bad[Scene]", scene: Scene, tmp_path: Path) -> None:
     assert not list(scene.root.glob("*.lock"))
 
 
+def settings(scene: Scene, **changes: Any) -> TransferSettings:
+    values = TransferSettings(
+        data=scene.workspace.data,
+        checkpoints=(str(scene.workspace.lstm),),
+        destdir=scene.root / "out",
+        targets="ensemble",
+        subset="train",
+        source_lang=None,
+        target_lang=None,
+        config_yaml="config.yaml",
+        beam=5,
+        max_tokens=12000,
+        workers=1,
+        generate_args=(),
+    )
+    return replace(values, **changes)
+
+
 def refused_call(option: str, *words: Any) -> "BadCall[Scene]":
     """Return a case like :func:`refused`, without a process of its own."""
 
     def call(scene: Scene) -> None:
-        settings = TransferSettings(
-            data=scene.workspace.data,
-            checkpoints=(str(scene.workspace.lstm),),
-            destdir=scene.root / "out",
-            targets="ensemble",
-            subset="train",
-            source_lang=None,
-            target_lang=None,
-            config_yaml="config.yaml",
-            beam=5,
-            max_tokens=12000,
-            workers=1,
-            generate_args=tuple(map(str, words)),
-        )
-        build_transfer_set(settings)
+        build_transfer_set(settings(scene, generate_args=tuple(map(str, words))))
 
     name = f"-- {' '.join(map(str, words))}"
     return BadCall(name, call, [option, str(words[0]), "remove it"])
@@ -258,24 +262,11 @@ def test_a_set_behind_a_link_and_around_the_current_folder(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (scene.root / "link").symlink_to(scene.root / "disk" / "set")
-    settings = TransferSettings(
-        data=scene.workspace.data,
-        checkpoints=(str(scene.workspace.lstm),),
-        destdir=scene.root / "link",
-        targets="reference",
-        subset="valid",
-        source_lang=None,
-        target_lang=None,
-        config_yaml="config.yaml",
-        beam=5,
-        max_tokens=12000,
-        workers=1,
-        generate_args=(),
-    )
-    build_transfer_set(settings)
+    linked = settings(scene, destdir=scene.root / "link", targets="reference", subset="valid")
+    build_transfer_set(linked)
     made = scene.root / "disk" / "set" / "transfer-set.json"
     before = made.stat().st_mtime_ns
     monkeypatch.chdir(made.parent)
-    build_transfer_set(replace(settings, destdir=Path(".")))
+    build_transfer_set(replace(linked, destdir=Path(".")))
     assert made.stat().st_mtime_ns == before
     assert sorted(path.name for path in scene.root.rglob("*") if path.suffix == ".partial") == []

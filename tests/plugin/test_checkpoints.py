@@ -20,7 +20,7 @@ from fairseq.data import Dictionary
 from fairseq.logging import meters
 from omegaconf import OmegaConf
 
-from fairseq_pdd.checkpoints.reading import read_checkpoint, read_weights
+from fairseq_pdd.checkpoints.reading import map_checkpoint, read_checkpoint
 from fairseq_pdd.checkpoints.safe_types import SAFE_TYPES, UNSAFE_OPTION
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
@@ -253,7 +253,7 @@ def test_what_versions_of_fairseq_write_is_read_and_resumed(workspace, tmp_path,
     written, last = state(workspace.transformer.with_name("checkpoint_last.pt")), 300
     path = tmp_path / "checkpoint_last.pt"
     write(path, written)
-    weights = read_weights(str(path))
+    weights = map_checkpoint(str(path))["model"]
     assert all(torch.equal(weights[key], value) for key, value in written["model"].items())
     assert load(path).state_dict().keys() == written["model"].keys()
     inprocess.train(workspace.data, tmp_path, "--task", "translation", updates=last + 1)
@@ -328,7 +328,9 @@ def test_the_allow_list_has_types_and_two_functions_of_ours():
 def test_the_unsafe_option_loads_anything_with_a_warning(workspace, tmp_path):
     path, trace = tmp_path / "unsafe.pt", tmp_path / "trace"
     torch.save({**state(workspace.lstm), "x": Reduced(os.mkdir, (str(trace),))}, path)
-    script = "import sys; from fairseq_pdd.checkpoints.reading import *; read_weights(sys.argv[1])"
+    script = (
+        "import sys; from fairseq_pdd.checkpoints.reading import *; map_checkpoint(sys.argv[1])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", script, path],
         capture_output=True,
