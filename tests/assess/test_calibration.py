@@ -36,7 +36,7 @@ def test_error_follows_its_definition(pairs: "list[tuple[float, bool]]") -> None
 
 
 def test_certainty_shares_the_last_bin() -> None:
-    """The example of the issue: torchmetrics 1.9 gives 0.12 with a bin for 1 alone."""
+    """Give 0.08, where a bin of its own for 1, as in torchmetrics 1.9, would give 0.12."""
     confidence = np.repeat([0.96, 1.0], 500)
     correct = np.concatenate([np.ones(500, bool), np.arange(500) < 400])
     found = reliability_diagram(confidence, correct)
