@@ -18,7 +18,8 @@ import torch
 import workload
 from workload import Workload
 
-from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import build_cache
+from fairseq_pdd.transfer.cache_inputs import CacheSettings
 
 PLAIN = "label_smoothed_cross_entropy"
 

@@ -62,7 +62,8 @@ def teacher_cache(
     # imported here, since fairseq takes seconds that --help does not need
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from ..transfer.cache_builder import CacheSettings, build_cache
+    from ..transfer.cache_builder import build_cache
+    from ..transfer.cache_inputs import CacheSettings
 
     # INFO shows the number of members, their size and the memory that they need
     logging.basicConfig(format="%(message)s")

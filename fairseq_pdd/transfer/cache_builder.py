@@ -8,8 +8,7 @@ import shutil
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -17,61 +16,40 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import FairseqDataset, LanguagePairDataset
-from fairseq.tasks import FairseqTask, setup_task
+from fairseq.data import FairseqDataset
+from fairseq.tasks import FairseqTask
 from tqdm import tqdm
 
-# Checkpoints may name tasks of ours, and nothing else registers them in a worker process.
-from .. import tasks  # noqa: F401
 from .._fairseq import without_warnings
-from ..checkpoints.dictionaries import describe_dictionaries
 from ..checkpoints.fit import check_fit
-from ..checkpoints.reading import read_config
 from ..core import EnsembleStatistics, TopKProbs
 from ..errors import UsageError
 from ..records.files import lock_file
 from ..teacher import EnsembleTeacher
-from ..teacher.cache.content import (
-    checkpoints_sha256,
-    file_sha256,
-    files_sha256,
-    referenced_files,
-)
+from ..teacher.cache.content import file_sha256
 from ..teacher.cache.layout import (
     FORMAT,
     MANIFEST,
     SAMPLE,
     SHARD_SENTENCES,
-    describe_dataset,
     differences,
-    require_fixed,
-    require_subset_name,
     sample_digests,
     shard_path,
     token_dtype,
     write_array,
     write_json,
 )
-from ..teacher.members import require_files
-from .pairs import require_intact
+from .cache_inputs import (
+    CacheSettings,
+    check_paths,
+    describe_inputs,
+    load_dataset,
+    require_intact_subset,
+    require_whole_series,
+    set_up_task,
+)
 
 _SETTINGS = "building.json"
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """Inputs and options of a teacher cache; see ``fairseq-pdd teacher-cache --help``."""
-
-    data: Path
-    checkpoints: Tuple[str, ...]
-    destdir: Path
-    subsets: Tuple[str, ...]
-    topk: int
-    dtype: str
-    teacher_dtype: str
-    max_tokens: int
-    workers: int
-    cpu: bool
 
 
 def build_cache(settings: CacheSettings) -> None:
@@ -84,7 +62,7 @@ def build_cache(settings: CacheSettings) -> None:
         UsageError: input is missing or does not match, ``destdir`` holds another cache, another
             process builds it, or the disk is too small.
     """
-    _check_paths(settings)
+    check_paths(settings)
     # of a link, the folder that it leads to
     settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     if (settings.destdir / MANIFEST).exists():  # it may be read-only, so without a lock
@@ -96,14 +74,14 @@ def build_cache(settings: CacheSettings) -> None:
 
 
 def _build(settings: CacheSettings) -> None:
-    task = _task(settings)
-    _require_whole_series(settings, task)
+    task = set_up_task(settings)
+    require_whole_series(settings, task)
     for path in settings.checkpoints:  # before all data is read
         check_fit(path, task)
     for name in settings.subsets:
-        _require_intact(settings, task, name)
-    datasets = {name: _load_dataset(task, name) for name in settings.subsets}
-    made_of = _made_of(settings, task, datasets)
+        require_intact_subset(settings, task, name)
+    datasets = {name: load_dataset(task, name) for name in settings.subsets}
+    made_of = describe_inputs(settings, task, datasets)
     if _is_complete(settings.destdir, made_of):
         tqdm.write(f"{settings.destdir} is complete already")
         return
@@ -139,150 +117,9 @@ def _build(settings: CacheSettings) -> None:
     (settings.destdir / _SETTINGS).unlink()
 
 
-def _check_paths(settings: CacheSettings) -> None:
-    if not settings.data.is_dir():
-        raise UsageError(
-            f"data folder {settings.data} does not exist: give the --destdir of "
-            "fairseq-preprocess, or the folder of the manifests; one folder at a time"
-        )
-    for name in settings.subsets:
-        require_subset_name(name, "--subset")
-        if settings.subsets.count(name) > 1:
-            raise UsageError(f"--subset lists '{name}' twice: remove one")
-    require_files(settings.checkpoints)
-    if settings.destdir.exists() and not settings.destdir.is_dir():
-        raise UsageError(f"{settings.destdir} is a file: give another --destdir")
-
-
-def _require_whole_series(settings: CacheSettings, task: FairseqTask) -> None:
-    """Require train1, train2 and so on with train if the data has them: fairseq joins them."""
-    source, target = _languages(task)
-    if source is None:  # speech, where fairseq joins nothing by itself
-        return
-    for name in settings.subsets:
-        if not name.startswith("train") or name[-1].isdigit():
-            continue
-        for k in count(1):
-            pairs = (f"{source}-{target}.{source}", f"{target}-{source}.{source}")
-            if not any((settings.data / f"{name}{k}.{pair}.idx").is_file() for pair in pairs):
-                break
-            if f"{name}{k}" not in settings.subsets:
-                raise UsageError(
-                    f"{settings.data} holds '{name}{k}', which fairseq-train joins to '{name}': "
-                    f"add it to --subset ({','.join([*settings.subsets, f'{name}{k}'])}), or move "
-                    "its files out of the folder"
-                )
-
-
 def _identity(made_of: Dict[str, Any]) -> str:
     """Return a checksum by which a shard knows what it was made of."""
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-
-
-def _task(settings: CacheSettings) -> FairseqTask:
-    """Set up the task of the first member on the data to cache."""
-    cfg = read_config(settings.checkpoints[0]).task
-    cfg.data = str(settings.data)
-    config = getattr(cfg, "config_yaml", None)
-    if config and not (settings.data / config).is_file():
-        raise UsageError(
-            f"{settings.data} has no {config}, the configuration that {settings.checkpoints[0]} "
-            "was trained with: give the folder of the manifests, with a file of this name"
-        )
-    try:
-        return setup_task(cfg)
-    except UsageError:
-        raise
-    except Exception as error:  # tasks raise anything for data of another kind
-        raise UsageError(
-            f"the dictionaries or the configuration in {settings.data} do not fit the task of "
-            f"{settings.checkpoints[0]}: {error}"
-        ) from error
-
-
-def _require_intact(settings: CacheSettings, task: FairseqTask, subset: str) -> None:
-    """Check the files of a text; those of speech are read for their checksum."""
-    languages = _languages(task)
-    for name, path in _data_files(settings, task, subset).items():
-        if languages[0] is not None and path.suffix == ".idx":
-            is_source = name.endswith(f".{languages[0]}.idx")
-            dictionary = task.source_dictionary if is_source else task.target_dictionary
-            require_intact(str(path.with_suffix("")), dictionary)
-
-
-def _load_dataset(task: FairseqTask, subset: str) -> FairseqDataset:
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError as error:
-        raise UsageError(f"no subset '{subset}' in the data: {error} (--subset)") from error
-    except AssertionError as error:
-        raise UsageError(f"subset '{subset}' is damaged: {error}") from error
-    dataset = task.dataset(subset)
-    if len(dataset) == 0:
-        raise UsageError(f"subset '{subset}' is empty")
-    if isinstance(dataset, LanguagePairDataset) and dataset.tgt is None:
-        raise UsageError(
-            f"subset '{subset}' has no targets: build a transfer set of it first (fairseq-pdd "
-            "transfer-set)"
-        )
-    if not hasattr(dataset, "sizes"):  # speech_recognition of fairseq's examples
-        raise UsageError(
-            f"the first checkpoint was trained with task {type(task).__name__}, whose data cannot "
-            "be cached: put one of task distill_speech_recognition first, or give --teacher-paths "
-            "in training"
-        )
-    require_fixed(subset, dataset)
-    return dataset
-
-
-def _made_of(
-    settings: CacheSettings, task: FairseqTask, datasets: Dict[str, FairseqDataset]
-) -> Dict[str, Any]:
-    """Describe everything that the values depend on, as JSON."""
-    files = {
-        name: files_sha256(_data_files(settings, task, name), "reading data") for name in datasets
-    }
-    return {
-        "topk": min(settings.topk, len(task.target_dictionary)),
-        "dtype": settings.dtype,
-        "teacher_dtype": settings.teacher_dtype,
-        "checkpoints": checkpoints_sha256(settings.checkpoints),
-        "dictionaries": describe_dictionaries(task),
-        "data": {
-            name: {**describe_dataset(dataset), "files": files[name]}
-            for name, dataset in datasets.items()
-        },
-    }
-
-
-def _data_files(settings: CacheSettings, task: FairseqTask, subset: str) -> Dict[str, Path]:
-    """Return the files of a subset by name, and for speech the configuration's."""
-    source, target = _languages(task)
-    if source is not None:
-        names = [
-            f"{subset}.{pair}.{language}{ending}"
-            for pair in (f"{source}-{target}", f"{target}-{source}")
-            for language in (source, target)
-            for ending in (".bin", ".idx", "")  # "": --dataset-impl raw
-        ]
-    else:
-        names = [f"{subset}.tsv", f"{subset}.json"]
-    files = {name: settings.data / name for name in names if (settings.data / name).is_file()}
-    config = getattr(task, "data_cfg", None)
-    if config is not None:
-        name = _option(task, "config_yaml")
-        files[name] = settings.data / name
-        files.update(referenced_files(config.config, settings.data))
-    return files
-
-
-def _languages(task: FairseqTask) -> Tuple[Optional[str], Optional[str]]:
-    return _option(task, "source_lang"), _option(task, "target_lang")
-
-
-def _option(task: Any, name: str) -> Any:
-    # legacy tasks of fairseq keep their options in "args"
-    return getattr(task.cfg or getattr(task, "args", None), name, None)
 
 
 def _is_complete(folder: Path, made_of: Dict[str, Any]) -> bool:
@@ -418,7 +255,7 @@ class _Worker:
             self.device = torch.device("cuda", rank % torch.cuda.device_count())
         elif settings.workers > 1:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
-        self.task = _task(settings)
+        self.task = set_up_task(settings)
         self.teacher = EnsembleTeacher.load(
             settings.checkpoints,
             self.task,
@@ -437,7 +274,7 @@ class _Worker:
     def build(self, subset: str, shard: int, progress: Callable[[int], Any]) -> None:
         """Run the ensemble over a shard and write the shard."""
         if subset not in self._orders:
-            _load_dataset(self.task, subset)
+            load_dataset(self.task, subset)
             self._orders[subset] = self.task.dataset(subset).ordered_indices()
         first, size = shard * SHARD_SENTENCES, _size(self.task.dataset(subset), shard)
         samples = np.zeros(size, dtype=SAMPLE)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from fairseq import tasks
 
-from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import build_cache
+from fairseq_pdd.transfer.cache_inputs import CacheSettings
 
 from ..bad_inputs import processes
 from . import commands

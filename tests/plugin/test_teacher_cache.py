@@ -21,7 +21,8 @@ from fairseq_pdd.errors import UsageError
 from fairseq_pdd.records.files import lock_file
 from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.teacher.cache import layout
-from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import build_cache
+from fairseq_pdd.transfer.cache_inputs import CacheSettings
 
 from . import commands
 from .inprocess import batch, build, task_for, train
@@ -413,7 +414,8 @@ def test_a_killed_build_is_completed_to_the_same_cache(workspace, cache, tmp_pat
     folder = tmp_path / "cache"
     script = (
         "from pathlib import PosixPath\n"
-        "from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache\n"
+        "from fairseq_pdd.transfer.cache_builder import build_cache\n"
+        "from fairseq_pdd.transfer.cache_inputs import CacheSettings\n"
         "if __name__ == '__main__':\n"
         f"    build_cache({settings(workspace, folder, workers=workers)!r})\n"
     )

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fairseq_pdd.errors import UsageError
-from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import build_cache
+from fairseq_pdd.transfer.cache_inputs import CacheSettings
 
 from ..plugin import commands, inprocess, naive
 from ..plugin.inprocess import batch, build, load

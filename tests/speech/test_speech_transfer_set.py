@@ -13,7 +13,8 @@ from fairseq_pdd.errors import UsageError
 from fairseq_pdd.speech.augmentation import augmentations
 from fairseq_pdd.teacher import CachedTeacher
 from fairseq_pdd.transfer import set_builder
-from fairseq_pdd.transfer.cache_builder import CacheSettings, build_cache
+from fairseq_pdd.transfer.cache_builder import build_cache
+from fairseq_pdd.transfer.cache_inputs import CacheSettings
 from fairseq_pdd.transfer.manifests import ManifestCorpus
 
 from ..plugin import inprocess
