@@ -24,6 +24,8 @@ VOCABULARY=${VOCABULARY:-10000} WORKERS=${WORKERS:-$(nproc)}
 MEMBERS=${MEMBERS:-6} EVALUATED=${EVALUATED:-$MEMBERS} STUDENTS=${STUDENTS:-send pd_send2}
 UPDATES=${UPDATES:-300000} STUDENT_UPDATES=${STUDENT_UPDATES:-$UPDATES}
 WARMUP=${WARMUP:-10000} MAX_TOKENS=${MAX_TOKENS:-40000}
+# number of last epochs whose checkpoints are averaged: 10 on fairseq's page, 30 in the paper
+AVERAGE=${AVERAGE:-10}
 # further options of fairseq-train, and options of all commands (--fp16, --cpu)
 MODEL=${MODEL:---arch s2t_transformer_s --lr 2e-3}
 DEVICE=${DEVICE:-}
@@ -50,15 +52,25 @@ TRAIN=("$DATA" $PLUGIN --config-yaml config.yaml $DEVICE --num-workers 4
   --train-subset "$(comma $TRAIN_PARTS)" --valid-subset "$(comma $VALID_PARTS)"
   --max-tokens $MAX_TOKENS --update-freq $(((8 + GPUS - 1) / GPUS))
   --share-decoder-input-output-embed --optimizer adam --lr-scheduler inverse_sqrt
-  --warmup-updates $WARMUP --clip-norm 10.0 --no-progress-bar --no-epoch-checkpoints $MODEL)
+  --warmup-updates $WARMUP --clip-norm 10.0 --no-progress-bar --keep-last-epochs $AVERAGE $MODEL)
+
+# make the mean of a model's last checkpoints, $WORK/averages/MODEL.pt, while the run goes on
+average() { # MODEL
+  background "averages/$1.pt" 'averaged' "$WORK/$1/checkpoint_last.pt" $BIN/fairseq-pdd \
+    average-checkpoints --inputs "$WORK/$1" --num-epoch-checkpoints $AVERAGE \
+    --output "$WORK/averages/$1.pt"
+}
+mkdir -p "$WORK/averages"
 
 say "2. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
   job "member$seed" 'valid on' "$MANIFESTS" $BIN/fairseq-train "${TRAIN[@]}" --task speech_to_text \
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --report-accuracy \
     --max-update $UPDATES --seed "$seed" --save-dir "$WORK/member$seed"
+  average "member$seed"
 done
-checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
+finish
+checkpoints=$(printf "$WORK/averages/member%s.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
 say "3. students: $STUDENTS"
@@ -66,6 +78,7 @@ for criterion in $STUDENTS; do
   job "$criterion" 'valid on|teacher:' "$MANIFESTS$ENSEMBLE" $BIN/fairseq-train "${TRAIN[@]}" \
     --task distill_speech_to_text --criterion "$criterion" --teacher-paths "$ENSEMBLE" \
     --max-update $STUDENT_UPDATES --seed 1 --save-dir "$WORK/$criterion"
+  average "$criterion"
 done
 
 say "4. recognition with uncertainty"
@@ -82,10 +95,11 @@ recognise() { # SYSTEM CHECKPOINTS
     --required-batch-size-multiple 1 --beam 5 --scoring wer "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
-  recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"
+  recognise "single-seed$seed" "$WORK/averages/member$seed.pt"
 done
 recognise ensemble "$ENSEMBLE"
-for criterion in $STUDENTS; do recognise $criterion "$WORK/$criterion/checkpoint_best.pt"; done
+finish
+for criterion in $STUDENTS; do recognise $criterion "$WORK/averages/$criterion.pt"; done
 
 say "5. results"
 $BIN/fairseq-pdd assess table "$WORK/records" --kind speech --markdown "$WORK/table.md" \

@@ -23,6 +23,8 @@ DICTIONARIES = "dictionaries"
 """Key of the descriptions of the dictionaries, by side."""
 LANGUAGES = "languages"
 """Key of source and target language."""
+PRIOR_NETWORK = "prior_network"
+"""Key of the mark of a Prior Network, ``{"offset": δ}``; None for other students."""
 
 _SAME_DICTIONARIES = (
     "prepare the data with the checkpoint's dictionaries (text: fairseq-preprocess "
@@ -95,7 +97,7 @@ def check_fit(
     check_finite(path, state["model"])
     _check_direction(path, _trained_languages(path, state), task, is_start)
     _check_sizes(path, state["model"], cfg.model, task)
-    recorded = _task_state(state).get(DICTIONARIES)
+    recorded = task_state_of(state).get(DICTIONARIES)
     if recorded is not None:
         compare_dictionaries(path, recorded, task)
     else:
@@ -269,7 +271,7 @@ def _same_weights(ours: Dict[str, Any], theirs: Dict[str, Any]) -> bool:
 
 
 def _trained_languages(path: str, state: Dict[str, Any]) -> Optional[Tuple[str, str]]:
-    recorded = _task_state(state).get(LANGUAGES)
+    recorded = task_state_of(state).get(LANGUAGES)
     if recorded is not None:
         return recorded[0], recorded[1]
     cfg = config_of(path, state).task
@@ -284,7 +286,8 @@ def _trained_languages(path: str, state: Dict[str, Any]) -> Optional[Tuple[str, 
     return found
 
 
-def _task_state(state: Dict[str, Any]) -> Dict[str, Any]:
+def task_state_of(state: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what a checkpoint's task recorded; empty if it is not of a known form."""
     found = state.get("task_state")
     return found if isinstance(found, dict) else {}
 

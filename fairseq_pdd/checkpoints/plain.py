@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from fairseq.dataclass.utils import _set_legacy_defaults
 from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
-from omegaconf import OmegaConf
 
+from .._compat import fused_weights
 from ..errors import UsageError
-from ..records.files import PathLike, cannot_write, replace_file
+from ..records.files import PathLike
 from .paths import CHECKPOINT_OPTIONS
-from .reading import config_of, read_checkpoint
+from .reading import read_checkpoint
+from .writing import without_optimizer, write_checkpoint
 
 _CRITERION: Dict[str, Any] = {"_name": "cross_entropy", "sentence_avg": False}
 
@@ -48,30 +49,17 @@ def write_plain(
             destination cannot be written.
     """
     path = os.fspath(source)
-    if os.path.exists(destination) and os.path.samefile(path, destination):
-        raise UsageError(f"{destination} is the checkpoint itself: give another file to write")
-    with replace_file(destination) as stream:
-        state = _plain_state(path, additions, optimizer)
-        try:
-            torch.save(state, stream)
-        except RuntimeError as error:  # torch wraps the errors of the stream
-            raise cannot_write(destination, error) from error
+    write_checkpoint(destination, [path], lambda: _plain_state(path, additions, optimizer))
 
 
 def _plain_state(path: str, additions: Additions, optimizer: bool) -> Dict[str, Any]:
     state = read_checkpoint(path)
-    cfg: Any = OmegaConf.to_container(config_of(path, state), resolve=True, enum_to_str=True)
-    history, extra = state["optimizer_history"][-1:], state["extra_state"]
-    plain = {
-        "args": None,
-        "cfg": _plain_config(path, cfg, additions),
-        "model": state["model"],
-        "criterion": None,
-        "optimizer_history": history,
-        "task_state": state.get("task_state", {}),
-        "extra_state": {"train_iterator": extra["train_iterator"]},
-    }
+    plain = without_optimizer(path, state)
+    plain.update(cfg=_plain_config(path, plain["cfg"], additions), criterion=None)
+    for name in fused_weights(plain["model"]):  # which only some versions load
+        del plain["model"][name]
     if optimizer:
+        extra = state["extra_state"]
         plain["optimizer_history"] = state["optimizer_history"]
         plain["last_optimizer_state"] = state.get("last_optimizer_state")
         plain["extra_state"] = {key: extra[key] for key in extra if key != "metrics"}

@@ -62,6 +62,17 @@ def config_of(path: str, state: Dict[str, Any]) -> Any:
     return cfg
 
 
+def require_entries(path: str, state: Dict[str, Any]) -> None:
+    """Require the entries of a checkpoint that fairseq's commands need beside its model.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    line = _missing_entries(path, state)
+    if line:
+        raise UsageError(line)
+
+
 def _map_to_memory(path: str) -> Dict[str, Any]:
     # files of PyTorch before 1.6 cannot be mapped
     mmap = zipfile.is_zipfile(path)
@@ -161,15 +172,20 @@ def _failure(path: str, error: BaseException) -> str:
         )
     if not _has_model(state):
         return _no_model(path)
-    missing = [key for key in ("optimizer_history", "extra_state") if key not in state]
-    if missing:
-        return (
-            f"checkpoint {path} has no {' and no '.join(missing)}, which fairseq needs: when you "
-            "average or shrink checkpoints, copy all entries but last_optimizer_state"
-        )
-    return (
+    return _missing_entries(path, state) or (
         f"checkpoint {path} does not suit this fairseq: {reason} (was it trained with another "
         "version or --user-dir?)"
+    )
+
+
+def _missing_entries(path: str, state: Dict[str, Any]) -> Optional[str]:
+    missing = [key for key in ("optimizer_history", "extra_state") if key not in state]
+    if not missing:
+        return None
+    return (
+        f"checkpoint {path} has no {' and no '.join(missing)}, which fairseq needs: when you "
+        "shrink checkpoints, copy all entries but last_optimizer_state; to average them, use "
+        "fairseq-pdd average-checkpoints"
     )
 
 

@@ -8,11 +8,15 @@ from omegaconf import DictConfig
 
 from .._compat import call, without_fused_encoder
 from ..checkpoints.dictionaries import describe_dictionaries
-from ..checkpoints.fit import DICTIONARIES, LANGUAGES, compare_dictionaries, languages
+from ..checkpoints.fit import (
+    DICTIONARIES,
+    LANGUAGES,
+    PRIOR_NETWORK,
+    compare_dictionaries,
+    languages,
+)
 from ..models.prior_network import mark_prior_network, require_logits
 from ._data_source import DataSource
-
-_PRIOR_NETWORK = "prior_network"
 
 
 class TaskStateMixin(DataSource):
@@ -31,7 +35,7 @@ class TaskStateMixin(DataSource):
         criterion = call(super().build_criterion, cfg, from_checkpoint=from_checkpoint)
         offset = getattr(criterion, "offset", None)
         self._saved_state = {
-            _PRIOR_NETWORK: None if offset is None else {"offset": offset},
+            PRIOR_NETWORK: None if offset is None else {"offset": offset},
             DICTIONARIES: describe_dictionaries(self),
             LANGUAGES: languages(self.cfg),
         }
@@ -46,7 +50,7 @@ class TaskStateMixin(DataSource):
         """
         compare_dictionaries("the checkpoint", state_dict.get(DICTIONARIES) or {}, self)
         super().load_state_dict(state_dict)
-        state = state_dict.get(_PRIOR_NETWORK)
+        state = state_dict.get(PRIOR_NETWORK)
         self._loaded_offset = None if state is None else state["offset"]
         # in fine-tuning, the checkpoints describe the new criterion
         self.state.merge_state_dict(self._saved_state)

@@ -190,6 +190,15 @@ def plain(scene: Scene, path: Any, out: Any = None) -> List[Any]:
     return ["fairseq-pdd", "plain-checkpoint", path, out or scene.root / "plain.pt"]
 
 
+def average(scene: Scene, *paths: Any) -> List[Any]:
+    inputs = ["--inputs", *paths] if paths else []
+    return ["fairseq-pdd", "average-checkpoints", *inputs, "--output", scene.root / "plain.pt"]
+
+
+def average_with_two(scene: Scene, path: Any) -> List[Any]:
+    return average(scene, scene.workspace.lstm, path)
+
+
 COMMANDS: Dict[Callable[..., List[Any]], Sequence[Callable[[Scene], Path]]] = {
     generate: [unsafe, cut, bare, without_a_weight, with_another_task_state, without_task],
     generate_plain_task: [unsafe, half_a_state],
@@ -202,6 +211,7 @@ COMMANDS: Dict[Callable[..., List[Any]], Sequence[Callable[[Scene], Path]]] = {
     transfer_set: [unsafe],
     teacher_cache: [unsafe],
     plain: [unsafe, cut, no_model],
+    average_with_two: [unsafe, cut, no_model, without_task, bare],
 }
 
 
@@ -221,7 +231,146 @@ def without_folder_rights(scene: Scene) -> List[Any]:
     return plain(scene, scene.workspace.lstm, "/proc/plain.pt")
 
 
+def changed(scene: Scene, change: Callable[[Dict[str, Any]], Any]) -> Path:
+    """Save a Prior Network's checkpoint as ``other.pt`` after a change of its content."""
+    path, content = scene.root / "other.pt", state(scene.workspace.pd_send2)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+def damage(content: Dict[str, Any]) -> None:
+    content["model"]["decoder.embed_tokens.weight"][0, 0] = float("nan")
+
+
+def average_changed(change: Callable[[Dict[str, Any]], Any]) -> Callable[[Scene], List[Any]]:
+    return lambda scene: average(scene, scene.workspace.pd_send2, changed(scene, change))
+
+
+DIFFERENT = ["pd_send2/checkpoint_best.pt and", "other.pt cannot be averaged", "of one training"]
+AVERAGES: "List[Bad[Scene]]" = [
+    Bad(
+        "average architectures",
+        lambda scene: average(scene, scene.workspace.transformer, scene.workspace.lstm),
+        ["transformer/checkpoint_best.pt and", "architectures are transformer_iwslt_de_en and ls"],
+    ),
+    Bad(
+        "average a plain model and a Prior Network",
+        lambda scene: average(scene, scene.workspace.send, scene.workspace.pd_send2),
+        ["send/checkpoint_best.pt and", "is a plain model, the second a Prior Network with"],
+    ),
+    Bad(
+        "average Prior Networks of other offsets",
+        average_changed(lambda c: c["task_state"].update(prior_network={"offset": 0.5})),
+        [*DIFFERENT, "with offset 1.0, the second a Prior Network with offset 0.5"],
+    ),
+    Bad(
+        "average model options",
+        average_changed(lambda c: setattr(c["cfg"]["model"], "activation_fn", "gelu")),
+        [*DIFFERENT, "option activation_fn is 'relu' and 'gelu'"],
+    ),
+    Bad(
+        "average dictionaries",
+        average_changed(lambda c: c["task_state"]["dictionaries"]["source"].update(sha256="0")),
+        [*DIFFERENT, "source dictionaries differ"],
+    ),
+    Bad(
+        "average directions",
+        average_changed(lambda c: c["task_state"].update(languages=("yy", "xx"))),
+        [*DIFFERENT, "translate xx to yy and yy to xx"],
+    ),
+    Bad(
+        "average without a weight",
+        average_changed(lambda c: c["model"].pop("decoder.layers.0.fc1.bias")),
+        [*DIFFERENT, "decoder.layers.0.fc1.bias is of shape [64] in the first and absent"],
+    ),
+    Bad(
+        "average with another weight",
+        average_changed(lambda c: c["model"].update(more=torch.zeros(2))),
+        [*DIFFERENT, "more is absent in the first and of shape [2]"],
+    ),
+    Bad(
+        "average shapes",
+        average_changed(lambda c: c["model"].update({"decoder.version": torch.zeros(2)})),
+        [*DIFFERENT, "decoder.version is of shape [1] in the first and of shape [2]"],
+    ),
+    Bad(
+        "average integers and numbers",
+        average_changed(lambda c: c["model"].update({"decoder.version": torch.tensor([3])})),
+        [*DIFFERENT, "decoder.version is of shape [1] in the first and of shape integers, [1]"],
+    ),
+    Bad("average NaN", average_changed(damage), ["other.pt is damaged", "embed_tokens.weight"]),
+    Bad(
+        "average no file",
+        lambda scene: average_with_two(scene, scene.root / "no.pt"),
+        ["cannot read", "no.pt"],
+    ),
+    Bad(
+        "average a file twice",
+        lambda scene: average_with_two(scene, scene.workspace.lstm),
+        ["lstm/checkpoint_best.pt", "the same file", "give it once"],
+    ),
+    Bad(
+        "average a folder without a number",
+        lambda scene: average(scene, scene.workspace.lstm.parent),
+        ["lstm is a folder", "--num-epoch-checkpoints"],
+    ),
+    Bad(
+        "average a number of files",
+        lambda scene: [
+            *average(scene, scene.workspace.lstm, scene.workspace.send),
+            "--num-update-checkpoints", 2,
+        ],
+        ["--num-update-checkpoints takes one folder", "2 are given", "--save-dir"],
+    ),
+    Bad(
+        "average a number of one file",
+        lambda scene: [*average(scene, scene.workspace.lstm), "--num-epoch-checkpoints", 1],
+        ["checkpoint_best.pt is no folder", "--save-dir"],
+    ),
+    Bad(
+        "average too few",
+        lambda scene: [
+            *average(scene, scene.workspace.lstm.parent),
+            "--num-epoch-checkpoints", 3, "--checkpoint-upper-bound", 4,
+        ],
+        ["lstm has 0 checkpoints checkpointEPOCH.pt up to 4", "keep-last-epochs"],
+    ),
+    Bad(
+        "average by epochs and updates",
+        lambda scene: [
+            *average(scene, scene.workspace.lstm.parent),
+            "--num-epoch-checkpoints", 3, "--num-update-checkpoints", 3,
+        ],
+        ["--num-epoch-checkpoints or --num-update-checkpoints, not both"],
+    ),
+    Bad(
+        "average up to a bound without a number",
+        lambda scene: [*average(scene, scene.workspace.lstm), "--checkpoint-upper-bound", 4],
+        ["--checkpoint-upper-bound needs --num-epoch-checkpoints"],
+    ),
+    Bad(
+        "average onto an input",
+        lambda scene: [
+            *average(scene, scene.workspace.lstm, changed(scene, damage)),
+            "--output", scene.root / "other.pt",
+        ],
+        ["cannot write", "other.pt", "the checkpoint itself"],
+    ),
+    Bad(
+        "average into no folder",
+        lambda scene: [*average(scene, scene.workspace.lstm), "--output", scene.root / "no/out.pt"],
+        ["cannot write", "no/out.pt", "does not exist"],
+    ),
+    Bad(
+        "average onto a full disk",
+        lambda scene: [*average(scene, scene.workspace.lstm), "--output", "/dev/full"],
+        ["cannot write /dev/full"],
+    ),
+]  # fmt: skip
+
 CASES: "List[Bad[Scene]]" = [
+    *AVERAGES,
     *(
         Bad(f"{command.__name__} {make.__name__}", with_file(command, make), EXPECTED[make])
         for command, makes in COMMANDS.items()

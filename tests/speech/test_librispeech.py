@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from ..plugin import commands
+from ..plugin import commands, inprocess
 from . import spoken
 
 HERE = commands.REPOSITORY / "examples" / "librispeech"
@@ -51,6 +52,7 @@ def test_from_recordings_to_the_table(tmp_path):
         "LIBRISPEECH": corpus, "WORK": work, "OOD": f"ami={tmp_path / 'ami.tsv'}",
         "TRAIN_PARTS": "train-a train-b", "VALID_PARTS": "dev-clean", "VOCABULARY": 40,
         "MEMBERS": 2, "EVALUATED": 0, "STUDENTS": "pd_send2", "UPDATES": 4, "WARMUP": 2,
+        "AVERAGE": 2,
         "MODEL": " ".join([*sizes, "--lr", "2e-3"]), "DEVICE": "--cpu", "WORKERS": 1,
         "BIN": Path(sys.executable).parent, "OMP_NUM_THREADS": 1,
     }  # fmt: skip
@@ -74,6 +76,13 @@ def test_from_recordings_to_the_table(tmp_path):
     assert record["utterance"].startswith("ami-")
     assert record["sequence"]["mutual_information"] > 0
     assert "WER" in (work / "table.md").read_text("utf-8")
+    epochs = [work / "pd_send2" / f"checkpoint{n}.pt" for n in (3, 4)]
+    mean, *weights = (
+        inprocess.state(path)["model"] for path in (work / "averages" / "pd_send2.pt", *epochs)
+    )
+    name = "decoder.embed_tokens.weight"
+    assert torch.equal(mean[name], (weights[0][name] + weights[1][name]) / 2)
+    assert not torch.equal(mean[name], weights[1][name])
     # a second run does no work
     again = subprocess.run(
         ["bash", HERE / "run.sh"], env=environment, capture_output=True, text=True
