@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ._checkpoints import CheckpointsConfig, CheckpointsMixin
+from ._hydra import HydraMixin
 from ._recording import RecordsConfig, RecordsMixin
 from ._resuming import ResumingMixin
 from ._scoring import ScoringConfig, ScoringMixin
@@ -16,7 +17,13 @@ class DistillationConfig(TeacherConfig, ScoringConfig, RecordsConfig, Checkpoint
 
 
 class DistillationTaskMixin(
-    RecordsMixin, ScoringMixin, TeacherMixin, ResumingMixin, CheckpointsMixin, TaskStateMixin
+    HydraMixin,
+    RecordsMixin,
+    ScoringMixin,
+    TeacherMixin,
+    ResumingMixin,
+    CheckpointsMixin,
+    TaskStateMixin,
 ):
     """A task with a teacher in training, and with scores and records in generation.
 

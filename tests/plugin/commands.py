@@ -45,6 +45,11 @@ _ARCHITECTURES = {
         "--transformer-enc-config", f"(({_DIM}, 2, {2 * _DIM}, True, 0.0, 0.0, 0.0),)",
     ],
 }  # fmt: skip
+for _name, _as in (
+    ("transformer_wmt_en_de_big", "transformer_iwslt_de_en"),
+    ("vggtransformer_2", "vggtransformer_1"),
+):
+    _ARCHITECTURES[_name] = _ARCHITECTURES[_as]
 
 
 def start(command: str, *args: Any) -> "subprocess.Popen[str]":
