@@ -60,10 +60,10 @@ clean: ## remove what was built, but not the results in examples/*/runs
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
 	touch $@
 
-.venv/.dependencies: .venv/.python constraints.txt setup.py
+.venv/.dependencies: .venv/.python constraints.txt setup.py fairseq_pdd/_requirements.py
 	@echo "installing torch, fairseq and the rest; about 6 GB, some minutes"
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev,images,speech]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev,all]"
 	touch $@
 
 # A regular install, as users have it: `--user-dir fairseq_pdd` then resolves from any folder.

@@ -6,9 +6,15 @@ fairseq imports :mod:`fairseq_pdd.tasks` and :mod:`fairseq_pdd.models` by itself
 ``import fairseq_pdd.tasks`` does the same.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any, List
 
-from .version import __version__
+from .version import OLDEST_PYTHON, __version__
+
+if sys.version_info < OLDEST_PYTHON:  # pip refuses it, but not --user-dir
+    from ._requirements import refuse_python
+
+    refuse_python(OLDEST_PYTHON)
 
 if TYPE_CHECKING:
     from .hub import Output, Translator, load

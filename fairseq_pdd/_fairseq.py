@@ -2,7 +2,8 @@
 
 On import, one of fairseq's modules sets the root logger to DEBUG and others log hints about
 packages that nothing here needs. Import this module before any other that imports fairseq. It
-changes nothing if fairseq is imported already.
+changes nothing if fairseq is imported already. It raises
+:class:`~fairseq_pdd.errors.MissingRequirement` if a package is missing or PyTorch is too old.
 """
 
 import importlib
@@ -10,6 +11,8 @@ import logging
 import warnings
 from contextlib import contextmanager
 from typing import Iterator
+
+from ._requirements import require_base
 
 _WARNINGS = (
     "`torch.jit.script` is deprecated",
@@ -43,4 +46,5 @@ def _import_fairseq() -> None:
             root.removeHandler(handler)
 
 
+require_base()
 _import_fairseq()

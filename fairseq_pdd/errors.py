@@ -1,5 +1,6 @@
 """The exception for input that its user can fix, and its form at the end of a command."""
 
+import re
 import sys
 from types import TracebackType
 from typing import Callable, Optional, Type
@@ -19,6 +20,10 @@ class UsageError(ValueError):
     def message(self) -> str:
         """The line, without the name of this package."""
         return str(self)
+
+
+class MissingRequirement(UsageError, ImportError):
+    """A package that is not installed, or a version that is too old; the fix is a pip command."""
 
 
 def last_line(error: BaseException) -> str:
@@ -59,12 +64,12 @@ def _usage_error(error: BaseException) -> Optional[str]:
     """Return the message of a usage error of this process or of a worker process."""
     if isinstance(error, UsageError):
         # a DataLoader's worker puts its traceback before the message
-        return str(error).strip().rpartition("\n")[2].replace(f"{_NAME}: ", "")
+        return _RAISED.sub("", str(error).strip().rpartition("\n")[2])
     # torch.multiprocessing wraps an error of a worker in a traceback, as text
     if type(error).__name__ == "ProcessRaisedException":
-        _, found, text = str(error).strip().rpartition(f"\n{_NAME}: ")
-        return text if found else None
+        _, *raised = _RAISED.split(str(error).strip())
+        return raised[-1] if raised else None
     return None
 
 
-_NAME = f"{UsageError.__module__}.{UsageError.__qualname__}"
+_RAISED = re.compile(rf"^{re.escape(UsageError.__module__)}\.\w+: ", re.MULTILINE)

@@ -1,3 +1,4 @@
-"""The version, alone in a file so that setup.py can read it without importing torch."""
+"""The version, and the oldest Python that it runs on, apart since setup.py reads them from here."""
 
 __version__ = "0.1.0"
+OLDEST_PYTHON = (3, 9)

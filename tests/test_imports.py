@@ -44,6 +44,7 @@ COMMANDS = [
     "",
     "transfer-set",
     "teacher-cache",
+    "average-checkpoints",
     "plain-checkpoint",
     "report",
     "assess",
@@ -56,7 +57,9 @@ COMMANDS = [
 
 # packages by layer: each may import those of the layers before its own
 LAYERS = [
-    {"version", "errors", "_fairseq", "_compat"},
+    {"version", "errors", "_compat"},
+    {"_requirements"},
+    {"_fairseq"},
     {"core", "records", "speech"},
     {"assess", "models", "checkpoints"},
     {"report", "teacher", "generation"},
@@ -71,8 +74,8 @@ ALLOWED: Dict[str, Set[str]] = {
     "errors": set(),
     "core": set(),
     "records": {"errors"},
-    "assess": {"records", "errors", "version"},
-    "report": {"assess", "records", "errors", "version"},
+    "assess": {"records", "errors", "version", "_requirements"},
+    "report": {"assess", "records", "errors", "version", "_requirements"},
 }
 
 

@@ -6,7 +6,7 @@ noisy; they are drawn anew for every batch.
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import List, NamedTuple, Tuple
 
@@ -55,7 +55,7 @@ def glyphs(num_classes: int) -> Glyphs:
     return Glyphs(rendered[:num_classes], rendered[most:])
 
 
-@lru_cache(maxsize=None)
+@cache
 def render() -> "np.ndarray":
     """Render all classes, ``[N, styles, SIZE, SIZE]`` of bytes, in the order of Unicode."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"

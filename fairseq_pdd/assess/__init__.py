@@ -1,9 +1,12 @@
 """Assessment of records: detection of out-of-domain input and of errors, calibration, tables.
 
 The functions read records only, so they serve any system that writes them. Modules import
-libraries that are slow to load (scikit-learn, SciPy, sacreBLEU) inside their functions.
+libraries that are slow to load (scikit-learn, SciPy, sacreBLEU) inside their functions. The
+packages of the extra ``assess`` are needed; without them, the import raises
+:class:`~fairseq_pdd.errors.MissingRequirement`, an ``ImportError``.
 """
 
+from .._requirements import require_extra
 from .calibration import Reliability, reliability_diagram
 from .layout import (
     System,
@@ -79,3 +82,5 @@ __all__ = [
     "word_errors",
     "word_scores",
 ]
+
+require_extra("assess", __name__)

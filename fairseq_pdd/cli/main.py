@@ -9,11 +9,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from .._requirements import missing_packages
 from ..errors import UsageError, last_line
 from ..version import __version__
-from .assess import app as assess
+from ._unavailable import add_unavailable
+from .average_checkpoints import SeveralInputs, average_checkpoints
 from .plain_checkpoint import plain_checkpoint
-from .report import report
 from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
 
@@ -58,6 +59,17 @@ app.command(
     "transfer-set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )(transfer_set)
 app.command("teacher-cache")(teacher_cache)
+app.command("average-checkpoints", cls=SeveralInputs)(average_checkpoints)
 app.command("plain-checkpoint")(plain_checkpoint)
-app.add_typer(assess, name="assess")
-app.command()(report)
+if missing_packages("assess"):
+    add_unavailable(app, "assess", "assess")
+else:
+    from .assess import app as assess
+
+    app.add_typer(assess, name="assess")
+if missing_packages("report"):
+    add_unavailable(app, "report", "report")
+else:
+    from .report import report
+
+    app.command()(report)

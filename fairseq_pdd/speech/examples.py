@@ -12,6 +12,7 @@ from typing import Iterable
 
 import fairseq
 
+from .._requirements import require_extra
 from ..errors import UsageError
 
 _NAME = "examples.speech_recognition"
@@ -44,7 +45,8 @@ def import_speech_recognition() -> ModuleType:
     is importable from a checkout of fairseq only, so it is defined here.
 
     Raises:
-        UsageError: this fairseq has no such example, or the example cannot be imported.
+        UsageError: this fairseq has no such example, a package of the extra ``speech`` is not
+            installed, or the example cannot be imported.
     """
     if _NAME in sys.modules:
         return sys.modules[_NAME]
@@ -60,6 +62,7 @@ def import_speech_recognition() -> ModuleType:
             "vggtransformer: install a fairseq with examples (pip install fairseq-fixed), or use "
             "--task distill_speech_to_text"
         )
+    require_extra("speech", "examples/speech_recognition of fairseq")
     try:
         return _import_from(folder)
     except Exception as error:  # depends on what else is installed

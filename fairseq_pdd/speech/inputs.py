@@ -13,6 +13,7 @@ import numpy as np
 from fairseq.data.audio.audio_utils import FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS, parse_path
 from tqdm import tqdm
 
+from .._requirements import require_extra
 from ..errors import UsageError
 
 AUDIO_BINS = 80
@@ -106,11 +107,12 @@ def _require_suffix(path: str) -> None:
 
 
 def _soundfile() -> Any:
+    require_extra("speech", "audio")
     try:
-        import soundfile  # installed with fairseq_pdd[speech] only
-    except (ImportError, OSError) as error:  # OSError: without the library libsndfile
+        import soundfile
+    except OSError as error:
         raise UsageError(
-            f"soundfile cannot be imported: {error}; run pip install fairseq_pdd[speech]"
+            f"soundfile cannot be imported: {error}; install the library libsndfile"
         ) from error
     return soundfile
 

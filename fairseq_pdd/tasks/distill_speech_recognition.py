@@ -12,7 +12,7 @@ from typing import Any
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import DictConfig
 
-from ..errors import UsageError
+from ..errors import MissingRequirement, UsageError
 from ..speech.examples import import_if_named
 from ._distillation import DistillationConfig
 from ._speech import SpeechConfig
@@ -50,4 +50,7 @@ class DistillSpeechRecognitionTask(FairseqTask):
 try:
     import_if_named(sys.argv[1:])
 except UsageError as error:
+    values = {word.rpartition("=")[2] for word in sys.argv[1:]}
+    if isinstance(error, MissingRequirement) and "distill_speech_recognition" in values:
+        raise  # else fairseq would list its architectures
     logger.warning("no --arch vggtransformer_*: %s", error.message)

@@ -41,23 +41,31 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def start(command: Sequence[Any], folder: Path, stdin: str = "") -> Any:
+def start(command: Sequence[Any], folder: Path, stdin: str = "", before: str = "") -> Any:
     """Start a command of :data:`FUNCTIONS`; return its ``multiprocessing.Process``.
 
     Args:
         command: name and arguments.
         folder: existing folder for the files of its output.
         stdin: text on standard input.
+        before: statements that the process runs first.
     """
     (folder / "stdin").write_text(stdin, encoding="utf-8")
-    process = _context.Process(target=_main, args=([str(word) for word in command], str(folder)))
+    words = [str(word) for word in command]
+    process = _context.Process(target=_main, args=(words, str(folder), before))
     process.start()
     return process
 
 
-def run(command: Sequence[Any], folder: Path, stdin: str = "", timeout: float = 300) -> Ended:
+def run(
+    command: Sequence[Any],
+    folder: Path,
+    stdin: str = "",
+    timeout: float = 300,
+    before: str = "",
+) -> Ended:
     """Run a command like :func:`start` to its end; kill it after ``timeout`` seconds."""
-    process = start(command, folder, stdin)
+    process = start(command, folder, stdin, before)
     process.join(timeout)
     if process.is_alive():
         process.kill()
@@ -67,7 +75,7 @@ def run(command: Sequence[Any], folder: Path, stdin: str = "", timeout: float = 
     return Ended(process.exitcode, out, err)
 
 
-def _main(command: Sequence[str], folder: str) -> None:
+def _main(command: Sequence[str], folder: str, before: str) -> None:
     """Do what the console script does, with the standard streams in files."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -78,6 +86,7 @@ def _main(command: Sequence[str], folder: str) -> None:
     module, _, function = FUNCTIONS[command[0]].partition(":")
     status = 0
     try:
+        exec(before, {})
         getattr(import_module(module), function)()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1

@@ -5,13 +5,13 @@ import errno
 import json
 import shutil
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, List, Tuple
 
 import pytest
 import torch
 from fairseq.data import Dictionary, data_utils
-from graphlib import TopologicalSorter
 from typer.testing import CliRunner
 
 from fairseq_pdd import transfer

@@ -130,9 +130,8 @@ def test_the_file_of_standard_output_is_refused(tmp_path: Path) -> None:
 def test_a_lock_keeps_others_out_until_the_end_of_the_block(tmp_path: Path) -> None:
     path = tmp_path / "set"
     with lock_file(path):
-        with pytest.raises(UsageError, match=f"cannot write {path}: another process"), lock_file(
-            path
-        ):
+        refused = pytest.raises(UsageError, match=f"cannot write {path}: another process")
+        with refused, lock_file(path):
             pass
         # neither the block's end nor that of the refused one has removed the file
         assert os.listdir(tmp_path) == ["set.lock"]
