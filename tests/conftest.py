@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from . import unfused  # noqa: F401
+
 # Compilation takes longer than most tests. Tests of it, and the benchmarks', switch it on.
 os.environ["FAIRSEQ_PDD_COMPILE"] = "0"
 

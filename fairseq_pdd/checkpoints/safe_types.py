@@ -18,6 +18,7 @@ from fairseq.distributed import utils as distributed
 from fairseq.logging import meters
 from omegaconf import DictConfig, ListConfig, base, nodes
 
+from .._compat import RUNS_CODE_IN_CHECKPOINTS
 from . import numpy_values
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 UNSAFE_OPTION = "FAIRSEQ_PDD_UNSAFE_CHECKPOINTS"
 """Environment variable; 1 loads any file and runs the code in it."""
 _TORCH_OPTION = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_TORCH_SAFE_OPTION = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def _named(*types: Any) -> Dict[str, Any]:
@@ -100,7 +102,7 @@ def _is_set(option: str) -> bool:
     return os.environ.get(option, "0").lower() in ("1", "y", "yes", "true")  # as PyTorch reads it
 
 
-def _allow_everything_if_asked() -> None:
+def _set_pytorchs_options() -> None:
     if _is_set(UNSAFE_OPTION):
         os.environ[_TORCH_OPTION] = "1"
     if _is_set(_TORCH_OPTION):
@@ -110,7 +112,9 @@ def _allow_everything_if_asked() -> None:
             "you trust every file that is loaded",
             option,
         )
+    elif RUNS_CODE_IN_CHECKPOINTS:
+        os.environ[_TORCH_SAFE_OPTION] = "1"
 
 
 torch.serialization.add_safe_globals([(kind, name) for name, kind in SAFE_TYPES.items()])
-_allow_everything_if_asked()
+_set_pytorchs_options()

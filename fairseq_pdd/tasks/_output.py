@@ -73,7 +73,7 @@ class UncertaintyOutput(RecordOutput):
 
     Args:
         path: file for the records, ``None`` for standard output.
-        silent: write nothing (``--quiet`` without a file).
+        silent: write nothing (``--quiet`` without a file, ``--no-uncertainty``).
         expected: number of sentences of the run, ``None`` if it is not known.
         nbest: number of hypotheses of a sentence that fairseq prints.
         source_dictionary: dictionary of the source; ``None`` where the source is no text.

@@ -51,6 +51,11 @@ class RecordsMixin(DataSource):
         super().__init__(cfg, *args, **kwargs)
         if cfg.uncertainty_path == "":
             raise UsageError("--uncertainty-path is empty: give a file, or remove the option")
+        if cfg.uncertainty_path is not None and cfg.no_uncertainty:
+            raise UsageError(
+                f"--uncertainty-path {cfg.uncertainty_path} and --no-uncertainty contradict each "
+                "other: remove one of them"
+            )
         self._output = RecordOutput()
         self._decoders = TextDecoders(cfg.post_process)
         self._has_criterion = False
@@ -87,7 +92,7 @@ class RecordsMixin(DataSource):
         try:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
             self._output.begin_batches(dataset, iterator)
-            if self.is_generation_set(dataset):
+            if self.is_generation_set(dataset) and not self.cfg.no_uncertainty:
                 self._begin_generation(len(dataset), iterator)
         except AssertionError as error:
             if "max_tokens" not in str(error):
@@ -195,9 +200,10 @@ class RecordsMixin(DataSource):
         return self._new_output(path, expected)
 
     def _new_output(self, path: Optional[str], expected: Optional[int]) -> UncertaintyOutput:
+        silent = self.cfg.no_uncertainty or (path is None and self.cfg.quiet)
         return UncertaintyOutput(
             path=path,
-            silent=path is None and self.cfg.quiet,
+            silent=silent,
             expected=expected,
             nbest=self.cfg.nbest,
             source_dictionary=self.source_dictionary,

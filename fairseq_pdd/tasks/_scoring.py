@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..generation import EncoderKeepingEnsemble, HypothesisScorer, make_scorer
 from ._data_source import DataSource
 
-_FIX = "remove it, or give --task with fairseq's own task, which writes no records"
+_FIX = "remove it, or give --no-uncertainty"
 
 _NOT_SCORED = {
     "retain_dropout": "records would describe other dropout masks than those of the search",
@@ -33,6 +33,10 @@ class ScoringConfig(FairseqDataclass):
             "help": "Dirichlet that a Prior Network's measures are taken from: Dir(exp(z)), whose "
             "mean is the prediction, or Dir(exp(z) + offset), that of the loss"
         },
+    )
+    no_uncertainty: bool = field(
+        default=False,
+        metadata={"help": "translate or transcribe only: score no hypothesis and write no records"},
     )
 
 
@@ -63,20 +67,29 @@ class ScoringMixin(DataSource):
         Raises:
             UsageError: outputs of these models or of this search cannot be scored.
         """
-        for name, reason in _NOT_SCORED.items():
-            if getattr(args, name, None) not in (None, False):
-                option = "--" + name.replace("_", "-")
-                raise UsageError(f"{option} cannot be combined with scores, as {reason}: {_FIX}")
+        scores = not self.cfg.no_uncertainty
+        if scores:
+            self._require_scores(models, args)
         for name in ("beam", "nbest"):
             if getattr(args, name, 1) < 1:
                 raise UsageError(f"--{name} is {getattr(args, name)}: give a number above 0")
-        self.hypothesis_scorer(models)  # raises an error for other kinds of models
-        keeps = seq_gen_cls is None and not (
-            getattr(args, "score_reference", False) or getattr(args, "print_alignment", None)
+        keeps = (
+            scores
+            and seq_gen_cls is None
+            and not getattr(args, "score_reference", False)
+            and not getattr(args, "print_alignment", None)
         )
         ensemble = EncoderKeepingEnsemble(models) if keeps else models
         with _refused_by_fairseq():
             return super().build_generator(ensemble, args, seq_gen_cls=seq_gen_cls, **options)
+
+    def _require_scores(self, models: Sequence[BaseFairseqModel], args: Any) -> None:
+        """Raise :class:`UsageError` if outputs of these models or this search have no scores."""
+        for name, reason in _NOT_SCORED.items():
+            if getattr(args, name, None) not in (None, False):
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} cannot be combined with scores, as {reason}: {_FIX}")
+        self.hypothesis_scorer(models)  # raises an error for other kinds of models
 
     def inference_step(
         self,
@@ -87,7 +100,7 @@ class ScoringMixin(DataSource):
         constraints: Optional[Tensor] = None,
         nbest: Optional[int] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """Generate, then attach ``hypo["uncertainty"]`` to hypotheses.
+        """Generate, then attach ``hypo["uncertainty"]`` unless ``--no-uncertainty`` is given.
 
         Args:
             generator: fairseq's generator.
@@ -117,7 +130,7 @@ class ScoringMixin(DataSource):
         encoder_outs, ensemble = None, getattr(generator, "model", None)
         if isinstance(ensemble, EncoderKeepingEnsemble):
             encoder_outs, ensemble.encoder_outs = ensemble.encoder_outs, None
-        if self._is_validating:
+        if self._is_validating or self.cfg.no_uncertainty:
             return hypotheses
         scored = [hypos[:nbest] for hypos in hypotheses]
         scores = self.hypothesis_scorer(models).score(

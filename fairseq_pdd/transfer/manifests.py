@@ -97,8 +97,6 @@ class ManifestCorpus(_SpeechCorpus):
     hypothesis_lines = "D"  # the table holds text, which training tokenises
 
     def __init__(self, data: Path, subset: str, config_yaml: str) -> None:
-        # Our task checks the inputs. It also scores hypotheses, which takes a small part of the
-        # decoding time.
         self.generate_args = ["--task", "distill_speech_to_text", "--config-yaml", config_yaml]
         self._config = read_config(data / config_yaml)
         super().__init__(data, subset)
@@ -154,8 +152,6 @@ class UtteranceListCorpus(_SpeechCorpus):
 
     suffix = ".json"
     hypothesis_lines = "H"
-    # The example's own task reads audio with functions that torchaudio removed. Ours also scores
-    # hypotheses, which takes a small part of the decoding time.
     generate_args = ["--task", "distill_speech_recognition"]  # noqa: RUF012
 
     def _read(self) -> None:

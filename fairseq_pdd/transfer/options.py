@@ -37,7 +37,9 @@ _SEARCH = {
 def own_args(settings: TransferSettings, corpus: Corpus, data: Path) -> List[str]:
     """Return the arguments of fairseq-generate that all parts need."""
     return [
-        str(data), *corpus.generate_args, "--path", ":".join(settings.checkpoints),
+        # tasks of ours, as some of fairseq's cannot run with current PyTorch and torchaudio
+        str(data), *corpus.generate_args, "--no-uncertainty",
+        "--path", ":".join(settings.checkpoints),
         "--gen-subset", GENERATED,
         "--beam", str(settings.beam), "--nbest", "1", "--max-tokens", str(settings.max_tokens),
         "--skip-invalid-size-inputs-valid-test", "--no-progress-bar",

@@ -65,7 +65,8 @@ class SentencePairCorpus(Corpus):
         if len(self.sources) == 0:
             raise UsageError(f"subset '{subset}' of {data} is empty")
         self.generate_args = [
-            "--task", "translation", "--source-lang", source_lang, "--target-lang", target_lang,
+            "--task", "distill_translation",
+            "--source-lang", source_lang, "--target-lang", target_lang,
         ]  # fmt: skip
 
     def _series(self, subset: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickletools
 import re
 import subprocess
@@ -19,6 +20,7 @@ from fairseq_pdd.cli.main import app
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
 
+from .. import unfused
 from . import inprocess
 from .inprocess import load, state
 from .test_checkpoints import lines, strings
@@ -28,6 +30,7 @@ STOCK = """
 import json, sys
 from importlib import import_module
 import torch
+import unfused
 torch.set_num_threads(1)
 plan = json.loads(sys.argv[1])
 for name, command in plan["commands"].items():
@@ -115,8 +118,9 @@ def stock(workspace: Any, plain: Dict[str, Path]) -> Dict[str, List[str]]:
         "lines": sources(workspace),
     }
     result = subprocess.run(
-        [sys.executable, "-c", STOCK, json.dumps(plan)], capture_output=True, text=True
-    )
+        [sys.executable, "-c", STOCK, json.dumps(plan)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(unfused.__file__).parent)},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-6000:]
     return dict(sections(result.stdout))
 
