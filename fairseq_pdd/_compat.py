@@ -5,6 +5,8 @@ development version, in this:
 
 - ``build_criterion`` takes no ``from_checkpoint``.
 - It requires omegaconf 2.0.
+- ``speech_to_text`` reads ``transforms`` in its config yaml, but none of the later entries
+  ``feature_transforms``, ``waveform_transforms`` and ``dataset_transforms``.
 - The encoder of a loaded post-norm Transformer takes a fused path of PyTorch, which current
   versions of PyTorch refuse ("Mask Type should be defined"). Its checkpoints hold some weights of
   each encoder layer twice, the second time for this path; other versions refuse such a file.
@@ -17,6 +19,7 @@ import inspect
 from typing import Any, Callable, Collection, Dict, List, TypeVar
 
 from fairseq import checkpoint_utils
+from fairseq.data.audio.data_cfg import S2TDataConfig
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -30,6 +33,9 @@ RUNS_CODE_IN_CHECKPOINTS = "weights_only=False" in inspect.getsource(
     checkpoint_utils.load_checkpoint_to_cpu
 )
 """True if fairseq switches PyTorch's safe loading off."""
+
+READS_KINDS_OF_TRANSFORMS = hasattr(S2TDataConfig, "get_waveform_transforms")
+"""True if the config yaml of ``speech_to_text`` has entries for transforms of each kind."""
 
 _FUSED_WEIGHTS = {
     f"{part}_{kind}"

@@ -138,9 +138,15 @@ def check_members(paths: Sequence[str], states: Sequence[Dict[str, Any]]) -> Non
         )
 
 
+_UNSET_BUFFER = "_float_tensor"
+"""Buffer that fairseq does not initialise, since only its type and device are used."""
+
+
 def check_finite(path: str, weights: Dict[str, Any]) -> None:
     """Raise :class:`UsageError` for parameters or buffers that are no finite numbers."""
     for name, tensor in weights.items():
+        if name.endswith(_UNSET_BUFFER):
+            continue
         if isinstance(tensor, Tensor) and not torch.isfinite(tensor).all():
             raise UsageError(
                 f"{path} is damaged or its training diverged: {name} holds values that are not "

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tempfile
 import traceback
 import zipfile
 from typing import Any, Callable, Dict, Optional
@@ -44,10 +45,12 @@ def map_checkpoint(path: str) -> Dict[str, Any]:
         UsageError: the file cannot be read safely.
     """
     state = _read(path, _map_to_memory)
-    is_old = state.get("args") is not None or state.get("cfg") is None
-    if is_old or not CONFIGURATIONS_HOLD_OBJECTS:
+    if state.get("args") is not None or state.get("cfg") is None:
         return read_checkpoint(path)  # fairseq converts its old formats
-    state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
+    if CONFIGURATIONS_HOLD_OBJECTS:
+        state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
+    else:
+        state["cfg"] = _read(path, lambda _: _config_by_fairseq(state))["cfg"]
     return state
 
 
@@ -71,6 +74,14 @@ def require_entries(path: str, state: Dict[str, Any]) -> None:
     line = _missing_entries(path, state)
     if line:
         raise UsageError(line)
+
+
+def _config_by_fairseq(state: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what fairseq makes of a checkpoint without its tensors."""
+    small = {k: v for k, v in state.items() if k not in ("model", "last_optimizer_state")}
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+        torch.save({**small, "model": {}}, file.name)
+        return _load_to_cpu(file.name)
 
 
 def _map_to_memory(path: str) -> Dict[str, Any]:

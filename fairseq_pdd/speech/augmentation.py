@@ -7,6 +7,9 @@ from fairseq.data.audio.feature_transforms.global_cmvn import GlobalCMVN
 from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 
+TRANSFORMS = ("waveform_transforms", "feature_transforms", "dataset_transforms")
+"""Attributes of a data set; official fairseq has the second one only."""
+
 # all other transforms count as random
 _FIXED_TRANSFORMS = (GlobalCMVN, UtteranceCMVN)
 
@@ -28,8 +31,8 @@ def augmentations(dataset: FairseqDataset) -> List[str]:
     for part in manifest_datasets(dataset):
         if not isinstance(part, SpeechToTextDataset):
             continue
-        for kind in (part.waveform_transforms, part.feature_transforms, part.dataset_transforms):
-            transforms = [] if kind is None else kind.transforms
+        for name in TRANSFORMS:
+            transforms = getattr(getattr(part, name, None), "transforms", [])
             found += [type(t).__name__ for t in transforms if not isinstance(t, _FIXED_TRANSFORMS)]
         if getattr(part.bpe_tokenizer, "enable_sampling", False):
             found.append("sampling of subwords")

@@ -11,7 +11,9 @@ from fairseq.data.audio.feature_transforms.delta_deltas import DeltaDeltas
 from fairseq.data.audio.feature_transforms.global_cmvn import GlobalCMVN
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 
+from .._compat import READS_KINDS_OF_TRANSFORMS
 from ..errors import UsageError
+from .augmentation import TRANSFORMS
 from .manifests import one_line
 
 _TYPES: Dict[str, Tuple[Type[Any], ...]] = {
@@ -58,6 +60,13 @@ def read_config(path: Path) -> S2TDataConfig:
     for name, kinds in _TYPES.items():
         if name in config.config:
             _check_type(path, name, config.config[name], kinds)
+    if not READS_KINDS_OF_TRANSFORMS:
+        for name in TRANSFORMS:
+            if name in config.config:
+                raise UsageError(
+                    f"{path}: this version of fairseq ignores {name}: for transforms of features "
+                    "write 'transforms'; it has no others"
+                )
     for name, build in (
         ("pre_tokenizer", encoders.build_tokenizer),
         ("bpe_tokenizer", encoders.build_bpe),
@@ -98,8 +107,8 @@ def check_transforms(path: Path, manifest: SpeechToTextDataset, dimension: int) 
     for transform in getattr(manifest.feature_transforms, "transforms", []):
         if isinstance(transform, DeltaDeltas):  # the model would get three times as many features
             raise UsageError(
-                f"{path} asks for delta_deltas, which are not supported: remove them from "
-                "feature_transforms, and store features that hold them"
+                f"{path} asks for delta_deltas, which are not supported: remove them from the "
+                "transforms, and store features that hold them"
             )
         if not isinstance(transform, GlobalCMVN):
             continue

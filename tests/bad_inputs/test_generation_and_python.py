@@ -301,7 +301,14 @@ def untrained(scene: Scene, *args: Any) -> Path:
         "args": None,
         "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
         "model": model.state_dict(),
-        "optimizer_history": [],
+        "optimizer_history": [
+            {
+                "criterion_name": "X",
+                "optimizer_name": "X",
+                "lr_scheduler_state": {},
+                "num_updates": 0,
+            }
+        ],
         "extra_state": {},
         "task_state": {},
     }

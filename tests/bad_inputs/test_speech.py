@@ -250,7 +250,7 @@ CASES: "List[Bad[Scene]]" = [
     bad("no such joined subset", generate, nothing, "test9.tsv", "does not exist",
         args=("--gen-subset", "test,test9")),
     bad(
-        "a transform of another name", distil, config(feature_transforms={"*": ["cmvn"]}),
+        "a transform of another name", distil, config(**{spoken.TRANSFORMS: {"*": ["cmvn"]}}),
         "config.yaml", "'cmvn'",
     ),
     bad(
@@ -280,7 +280,7 @@ CASES: "List[Bad[Scene]]" = [
     bad("a cut recording", distil_lists, cut_flac,
         "utterance 3-1-0002", "third.flac cannot be decoded", "create it again", works=True),
     bad("features that a transform adds", distil,
-        config(feature_transforms={"*": ["delta_deltas"]}), "config.yaml", "delta_deltas"),
+        config(**{spoken.TRANSFORMS: {"*": ["delta_deltas"]}}), "config.yaml", "delta_deltas"),
     bad("a token of no type", distil_lists, entry("output", "train", tokenid="7, 99"),
         "train.json: utterance 3-1-0002", "tokenid 99", "22 types"),
     bad("a token list, in a transfer set", transfer_lists, entry("output", "train", tokenid=[7]),

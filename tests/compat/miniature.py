@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -126,9 +127,10 @@ class Miniature:
             commands.run("fairseq-pdd", "assess", "errors", folder / "test.jsonl")
         table, page = self.work / "table.json", self.work / "report.html"
         commands.run("fairseq-pdd", "assess", "table", self.records, "--json", table)
-        assert set(json.loads(table.read_text())) == {folder.name for folder in systems}
+        assert set(json.loads(table.read_text())["systems"]) == {folder.name for folder in systems}
         commands.run("fairseq-pdd", "report", self.records, "--out", page)
-        assert page.stat().st_size > 100_000
+        page_text = page.read_text(encoding="utf-8")
+        assert all(folder.name in page_text for folder in systems)
 
     def _systems(self) -> List[Tuple[str, Any]]:
         return [
@@ -178,7 +180,8 @@ def main() -> None:
             stage()
             results[name] = "passed"
         except (AssertionError, OSError, subprocess.SubprocessError) as error:
-            results[name] = f"failed: {error}"
+            line = error.__traceback__ and traceback.extract_tb(error.__traceback__)[-1]
+            results[name] = f"failed: {line and line.line}: {error}"
         print(f"{name}: {results[name]} ({time.monotonic() - start:.0f} s)", flush=True)
     (work / "stages.json").write_text(json.dumps(results, indent=1))
     sys.exit(any(result != "passed" for result in results.values()))

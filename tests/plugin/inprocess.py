@@ -7,15 +7,24 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
+import numpy as np
 import torch
 from fairseq import checkpoint_utils, options, tasks
+from fairseq.data import data_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
 from omegaconf import DictConfig
 
 import fairseq_pdd.tasks  # noqa: F401  (registers the tasks like --user-dir)
+from fairseq_pdd._compat import fused_weights
 
 from .commands import generate_args, train_args
+
+DROPS_A_LAST_BATCH = not data_utils.batch_by_size(
+    np.arange(3), None, num_tokens_vec=np.ones(3, dtype=np.int64), max_tokens=9,
+    required_batch_size_multiple=2,
+)[1:]  # fmt: skip
+"""True for the versions of fairseq that translate two of three sentences with this multiple."""
 
 
 class Trained(NamedTuple):
@@ -106,6 +115,16 @@ def batch(task: Any, split: str, indices: Any = None) -> Dict[str, Any]:
     dataset = task.dataset(split)
     indices = range(len(dataset)) if indices is None else indices
     return dataset.collater([dataset[i] for i in indices])
+
+
+def numbers(weights: Dict[str, Any]) -> Dict[str, torch.Tensor]:
+    """Return weights without copies, and without the buffers that fairseq does not initialise."""
+    copies = fused_weights(weights)
+    return {
+        name: value
+        for name, value in weights.items()
+        if name not in copies and not name.endswith("_float_tensor")
+    }
 
 
 def state(path: Any) -> Dict[str, Any]:

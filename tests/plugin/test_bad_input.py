@@ -15,7 +15,7 @@ from fairseq_pdd.errors import UsageError
 from fairseq_pdd.teacher import EnsembleTeacher
 
 from . import commands, inprocess
-from .inprocess import batch, build, load, state
+from .inprocess import DROPS_A_LAST_BATCH, batch, build, load, state
 
 DISTIL = ("--task", "distill_translation", "--criterion", "pd_send2")
 
@@ -266,6 +266,7 @@ def test_empty_subset_for_generation(workspace, data):
     rejected(lambda: inprocess.generate(data, workspace.pd_send2), "'test'", "is empty", data)
 
 
+@pytest.mark.skipif(not DROPS_A_LAST_BATCH, reason="this version of fairseq skips no sentence")
 def test_subset_that_fairseq_skips_entirely(workspace):
     def call():
         inprocess.generate(

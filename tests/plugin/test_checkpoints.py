@@ -18,7 +18,6 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
 from fairseq.logging import meters
-from omegaconf import OmegaConf
 
 from fairseq_pdd.checkpoints.reading import map_checkpoint, read_checkpoint
 from fairseq_pdd.checkpoints.safe_types import SAFE_TYPES, UNSAFE_OPTION
@@ -26,7 +25,7 @@ from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
 
 from . import commands, inprocess
-from .inprocess import load, state, task_for
+from .inprocess import load, numbers, state, task_for
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -106,7 +105,7 @@ def test_an_ordinary_checkpoint_initialises_a_student(workspace, tmp_path):
         workspace, tmp_path, "pd_send2", "--finetune-from-model", workspace.transformer,
         "--lr", 1e-9,
     )  # fmt: skip
-    before = state(workspace.transformer)["model"]
+    before = numbers(state(workspace.transformer)["model"])
     after = state(tmp_path / "checkpoint_last.pt")
     assert all(torch.allclose(after["model"][k], v, atol=1e-6) for k, v in before.items())
     assert after["task_state"]["prior_network"] == {"offset": 1.0}
@@ -134,7 +133,7 @@ def test_training_resumes(workspace, tmp_path):
     assert first["task_state"]["prior_network"] == {"offset": 1.0}
     # the same weights as without interruption
     distil(workspace, tmp_path / "whole", updates=5)
-    whole = state(tmp_path / "whole" / "checkpoint_last.pt")["model"]
+    whole = numbers(state(tmp_path / "whole" / "checkpoint_last.pt")["model"])
     assert all(torch.allclose(second["model"][k], v, atol=1e-5) for k, v in whole.items())
 
 
@@ -208,8 +207,8 @@ def with_bleu_of_older_numpy(path: Path, written: Dict[str, Any]) -> None:
 
 def with_omegaconf(path: Path, written: Dict[str, Any]) -> None:
     """Write the configuration as fairseq 0.10 did."""
-    cfg = OmegaConf.create(written["cfg"], flags={"allow_objects": True})
-    torch.save({**written, "cfg": cfg}, path)
+    torch.save(written, path)
+    torch.save({**written, "cfg": read_checkpoint(str(path))["cfg"]}, path)
 
 
 def with_args_and_meters(path: Path, written: Dict[str, Any]) -> None:
@@ -254,7 +253,7 @@ def test_what_versions_of_fairseq_write_is_read_and_resumed(workspace, tmp_path,
     path = tmp_path / "checkpoint_last.pt"
     write(path, written)
     weights = map_checkpoint(str(path))["model"]
-    assert all(torch.equal(weights[key], value) for key, value in written["model"].items())
+    assert all(torch.equal(weights[k], v) for k, v in numbers(written["model"]).items())
     assert load(path).state_dict().keys() == written["model"].keys()
     inprocess.train(workspace.data, tmp_path, "--task", "translation", updates=last + 1)
     assert state(path)["optimizer_history"][-1]["num_updates"] == last + 1
@@ -369,6 +368,7 @@ def test_a_resume_in_several_processes_sends_the_checkpoint(workspace, tmp_path)
         )
         for rank in range(2)
     ]
-    first, second = (commands.finish(process).stdout for process in processes)
+    # gloo prints lines, too, in some versions of PyTorch
+    first, second = (commands.finish(process).stdout.splitlines()[-2:] for process in processes)
     assert first == second
-    assert first.splitlines()[-1] == f"translation {COUNTS.tolist()}"
+    assert first[-1] == f"translation {COUNTS.tolist()}"

@@ -172,6 +172,8 @@ def test_the_size_of_weights_is_that_after_casting(workspace, dtype):
 
 def test_tied_weights_count_once_even_where_saved_as_copies():
     model = transformer()
+    for parameter in model.parameters():  # in some versions of fairseq, several of one size are 0
+        torch.nn.init.normal_(parameter)
     copies = {name: v.clone() for name, v in model.state_dict().items()}
     assert sum(v.shape == (TYPES, 8) for v in copies.values()) == 3
     weights = memory.weights_of(copies, torch.float32)
@@ -185,8 +187,9 @@ def test_optimizer_state_is_let_go_before_a_model_is_built(workspace, monkeypatc
 
     def read(path, load=checkpoint_utils.load_checkpoint_to_cpu):
         saved = load(path)
-        moments = saved["last_optimizer_state"]["state"][0]
-        alive.append(weakref.ref(moments["exp_avg"]))
+        if "last_optimizer_state" in saved:  # not a part that versions of fairseq convert
+            moments = saved["last_optimizer_state"]["state"][0]
+            alive.append(weakref.ref(moments["exp_avg"]))
         return saved
 
     def build_model(*args, build=models.build_model, **kwargs):

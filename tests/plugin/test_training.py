@@ -41,7 +41,7 @@ def strip(values, prefix):
 def check_relations(values):
     """Check the relations between logged values, which are rounded to 3 decimals or more."""
     values = {key: float(value) for key, value in values.items()}
-    assert values["ppl"] == pytest.approx(2 ** values["nll_loss"], rel=1e-3, abs=6e-3)
+    assert values["ppl"] == pytest.approx(2 ** values["nll_loss"], rel=1e-3, abs=8e-3)
     for owner in ("teacher", "student"):
         if f"{owner}_rmi" in values:
             names = ("total", "data", "mutual_information", "epkl", "rmi")
@@ -122,8 +122,8 @@ def test_number_types(workspace, tmp_path, args, bf16):
     for key, value in wide.valid[-1].items():
         if "wps" not in key:
             assert narrow.valid[-1][key] == pytest.approx(value, rel=0.02, abs=0.02), key
-    weights = inprocess.state(tmp_path / "narrow" / "checkpoint_last.pt")["model"].values()
-    assert all(torch.isfinite(w).all() for w in weights)
+    weights = inprocess.state(tmp_path / "narrow" / "checkpoint_last.pt")["model"]
+    assert all(torch.isfinite(w).all() for w in inprocess.numbers(weights).values())
 
 
 def test_validation_bleu_is_that_of_generation(workspace, tmp_path):

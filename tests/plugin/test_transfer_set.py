@@ -50,12 +50,11 @@ def test_both_targets_are_the_references_and_the_output_of_fairseq_generate(
         # few sentences in a batch, so that both workers get some
         "--max-tokens", 60, "--", "--cpu",
     )  # fmt: skip
-    generated = commands.run(
-        "fairseq-generate", workspace.data, "--user-dir", commands.USER_DIR, "--cpu",
-        "--path", workspace.teachers, "--gen-subset", "valid", "--beam", 2,
-        "--required-batch-size-multiple", 1,
+    output = inprocess.generate(
+        workspace.data, workspace.teachers, "--task", "translation", "--gen-subset", "valid",
+        "--beam", 2,
     )  # fmt: skip
-    lines = [line.split("\t") for line in generated.stdout.split("\n") if line[:2] == "H-"]
+    lines = [line.split("\t") for line in output if line[:2] == "H-"]
     hypotheses = {int(name[2:]): text for name, _, text in lines}
     original = pairs(workspace.data, "valid")
     expected = [(source, hypotheses[i]) for i, (source, _) in enumerate(original)]

@@ -13,10 +13,13 @@ import sentencepiece
 import soundfile
 import yaml
 
+from fairseq_pdd._compat import READS_KINDS_OF_TRANSFORMS
+
 LETTERS = "abdegiklmnoprtu"
 WORDS = ["bad", "dog", "gip", "kub", "lad", "men", "nib", "pot", "rug", "tip", "ulm", "akin"]
 RATE = 16000
 BINS = 16
+TRANSFORMS = "feature_transforms" if READS_KINDS_OF_TRANSFORMS else "transforms"
 VOCABULARY = 22
 _LETTER_SECONDS = 0.06
 
@@ -92,7 +95,7 @@ def write_config(folder: Path, **changes: Any) -> None:
         "vocab_filename": "spm.txt",
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
         "input_feat_per_channel": BINS,
-        "feature_transforms": {
+        TRANSFORMS: {
             "_train": ["utterance_cmvn", "specaugment"], "*": ["utterance_cmvn"],
         },
         "specaugment": {

@@ -271,10 +271,10 @@ def test_missing_tokenizer(tables):
         ({"use_audio_input": "no"}, ["use_audio_input is 'no' instead of bool"]),
         ({"bpe_tokenizer": None}, ["bpe_tokenizer", "instead of dict"]),
         ({"bpe_tokenizer": {"bpe": "sentence"}}, ["bpe_tokenizer", "sentence"]),
-        ({"feature_transforms": ["utterance_cmvn"]}, ["feature_transforms", "instead of dict"]),
-        ({"feature_transforms": {"_train": ["cmvn"]}}, ["'train'", "config.yaml", "cmvn"]),
+        ({spoken.TRANSFORMS: ["utterance_cmvn"]}, [spoken.TRANSFORMS, "instead of dict"]),
+        ({spoken.TRANSFORMS: {"_train": ["cmvn"]}}, ["'train'", "config.yaml", "cmvn"]),
         (
-            {"feature_transforms": {"*": ["global_cmvn"]}, "global_cmvn": {"stats_npz_path": "x"}},
+            {spoken.TRANSFORMS: {"*": ["global_cmvn"]}, "global_cmvn": {"stats_npz_path": "x"}},
             ["'train'", "config.yaml", "'x'"],
         ),
         ({"speaker_set_filename": "speakers.txt"}, ["speakers.txt does not exist"]),
@@ -296,7 +296,7 @@ def test_wrong_configuration(tables, changes, expected):
 def test_statistics_that_do_not_fit(tables, mean, std, expected):
     np.savez(tables / "stats.npz", mean=mean, std=std)
     spoken.write_config(
-        tables, feature_transforms={"*": ["global_cmvn"]},
+        tables, **{spoken.TRANSFORMS: {"*": ["global_cmvn"]}},
         global_cmvn={"stats_npz_path": str(tables / "stats.npz")},
     )  # fmt: skip
     rejected(lambda: load(tables), tables / "stats.npz", tables / "config.yaml", expected)
@@ -346,7 +346,7 @@ def test_file_that_is_removed_during_training(tables, tmp_path):
 
 @pytest.mark.parametrize("array", [np.ones((9, 16)), np.asfortranarray(np.ones((9, 16), "f4"))])
 def test_other_layouts_of_features(tables, tmp_path, array):
-    spoken.write_config(tables, feature_transforms={})
+    spoken.write_config(tables, **{spoken.TRANSFORMS: {}})
     array[2, 3] = 7
     np.save(tmp_path / "other.npy", array)
     change_row(tables, audio=tmp_path / "other.npy", n_frames=9)

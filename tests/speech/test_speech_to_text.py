@@ -202,7 +202,7 @@ def test_a_cache_of_augmented_features_is_refused(workspace, tmp_path):
 
 
 def test_a_cache_of_fixed_features_is_the_online_teacher(workspace, tables, tmp_path):
-    spoken.write_config(tables, feature_transforms={"*": ["utterance_cmvn"]})
+    spoken.write_config(tables, **{spoken.TRANSFORMS: {"*": ["utterance_cmvn"]}})
     cache = tmp_path / "cache"
     build_cache(cache_settings(workspace, tables, cache))
     args = (*DISTIL_S2T, "--criterion", "pd_send2")

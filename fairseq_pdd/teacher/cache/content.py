@@ -9,7 +9,7 @@ from fairseq.data.audio.audio_utils import parse_path
 from tqdm import tqdm
 
 from ...errors import UsageError
-from ...speech.augmentation import manifest_datasets
+from ...speech.augmentation import TRANSFORMS, manifest_datasets
 
 _BLOCK = 1 << 22
 
@@ -92,9 +92,8 @@ def input_paths(dataset: FairseqDataset) -> List[str]:
 
 def transforms(dataset: FairseqDataset) -> List[str]:
     """Describe the transforms between the inputs of a speech data set and its features."""
-    names = ("waveform_transforms", "feature_transforms", "dataset_transforms")
     found = {
-        str(getattr(part, name, None)) for part in manifest_datasets(dataset) for name in names
+        str(getattr(part, name, None)) for part in manifest_datasets(dataset) for name in TRANSFORMS
     }
     return sorted(found - {"None"})
 
