@@ -6,7 +6,7 @@ BIN := .venv/bin
 SCALE ?= default
 PACKAGE := $(shell find fairseq_pdd -name '*.py')
 
-.PHONY: help quickstart speech images gradient-analysis synthetic bench test lint format clean chromium
+.PHONY: help quickstart speech images gradient-analysis synthetic bench test test-compat lint format clean chromium
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,9 @@ bench: .venv/.package ## measure what it costs; writes benchmarks/RESULTS.md and
 
 test: .venv/.package chromium ## run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-compat: .venv/.package chromium ## run jobs and tests with other Pythons and fairseqs (ENVIRONMENTS="official-3.10 …")
+	$(BIN)/python -m tests.compat.run $(ENVIRONMENTS)
 
 lint: .venv/.package ## ruff (lint and format), mypy and the wording rules
 	$(BIN)/ruff check .

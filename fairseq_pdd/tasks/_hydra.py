@@ -7,7 +7,7 @@ the command. ``SystemExit`` ends its job without either.
 import os
 import sys
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Iterator, Optional
 
 import torch
 from fairseq import utils
@@ -54,9 +54,10 @@ def describe_configuration(error: BaseException) -> Optional[str]:
 
 
 class HydraMixin(DataSource):
-    """A task whose usage errors end fairseq-hydra-train in one line.
+    """A task whose usage errors, up to the start of training, end fairseq-hydra-train in one line.
 
-    It is mixed in before all others.
+    Later ones have hydra's line on the command's overrides before theirs. It is mixed in before all
+    others.
     """
 
     @classmethod
@@ -81,21 +82,6 @@ class HydraMixin(DataSource):
         """Load a split."""
         with _ending_in_one_line():
             super().load_dataset(split, *args, **kwargs)
-
-    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return fairseq's iterator."""
-        with _ending_in_one_line():
-            return super().get_batch_iterator(dataset, *args, **kwargs)
-
-    def train_step(self, sample: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Do a step of training."""
-        with _ending_in_one_line():
-            return super().train_step(sample, *args, **kwargs)
-
-    def valid_step(self, sample: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Do a step of validation."""
-        with _ending_in_one_line():
-            return super().valid_step(sample, *args, **kwargs)
 
 
 @contextmanager

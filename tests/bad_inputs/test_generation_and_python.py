@@ -86,6 +86,11 @@ TO_OLDER = ("--uncertainty-path", "{root}/older.jsonl")
 
 CASES: "List[Bad[Scene]]" = [
     Bad("an empty path", generate("--uncertainty-path", ""), ["--uncertainty-path is empty"]),
+    Bad(
+        "records of nothing",
+        generate("--uncertainty-path", "u", "--no-uncertainty"),
+        ["--uncertainty-path u", "--no-uncertainty"],
+    ),
     Bad("a folder", generate("--uncertainty-path", "{root}"), ["is a folder", "give a file"]),
     Bad(
         "a file as the folder",

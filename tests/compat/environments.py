@@ -7,6 +7,8 @@ NUMERICS = ("tests/core", "tests/generation", "tests/records", "tests/test_impor
 PLUGIN = ("tests/plugin", "tests/bad_inputs", "tests/speech")
 ASSESSMENT = ("tests/assess",)
 SUITE = ("tests",)
+QUICK = ("tests/generation", "tests/plugin/test_versions.py", "tests/plugin/test_training.py")
+"""Tests that ``--quick`` runs."""
 
 
 @dataclass(frozen=True)

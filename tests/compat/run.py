@@ -17,9 +17,9 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
-from .environments import ENVIRONMENTS, Environment
+from .environments import ENVIRONMENTS, QUICK, Environment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ STAGES = (
 )  # fmt: skip
 TEST_TOOLS = ("hypothesis", "mpmath", "playwright", "pytest", "pytest-xdist")
 VERSIONS = ("fairseq", "fairseq-fixed", "torch", "torchaudio", "numpy", "hydra-core", "omegaconf")
-_MARK = "<!-- table -->"
+MARK = "<!-- table: written by tests/compat/run.py -->"
 
 
 def find_python(version: str) -> Optional[str]:
@@ -60,7 +60,7 @@ class Run:
         folder: where environments are kept.
         wheel: our wheel.
         checkout: a checkout of fairseq's repository.
-        quick: run the miniature only.
+        quick: run a few of the tests only.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Run:
             return {**row, "stages": {"install": f"failed: see {self.logs / 'install.log'}"}}
         row["versions"] = self._versions()
         row["stages"] = {"install": "passed", **self._miniature()}
-        if self.environment.tests and not self.quick:
-            row["tests"] = self._tests()
+        if self.environment.tests:
+            row["tests"] = self._tests(QUICK if self.quick else self.environment.tests)
         return row
 
     def _install(self, python: str) -> None:
@@ -146,8 +146,8 @@ class Run:
             stages: Dict[str, str] = json.loads((Path(work) / "stages.json").read_text())
         return {name: result.partition(":")[0] for name, result in stages.items()}
 
-    def _tests(self) -> Dict[str, int]:
-        """Run the environment's part of the test suite."""
+    def _tests(self, tests: Sequence[str]) -> Dict[str, int]:
+        """Run tests of the suite."""
         report = self.logs / "tests.xml"
         report.unlink(missing_ok=True)
         # a copy, since the tests of several environments may run at once
@@ -160,7 +160,7 @@ class Run:
                     shutil.copy2(path, copy)
             command = [
                 str(self.prefix / "bin/python"), "-m", "pytest", "-n", "2", "--dist", "loadscope",
-                "-p", "no:cacheprovider", "--junitxml", str(report), *self.environment.tests,
+                "-p", "no:cacheprovider", "--junitxml", str(report), *tests,
             ]  # fmt: skip
             print(f"  {' '.join(command[1:])}", flush=True)
             with open(self.logs / "tests.log", "w") as log:
@@ -194,8 +194,8 @@ def has_failed(row: Dict[str, Any]) -> bool:
     )
 
 
-def write_table(rows: Dict[str, Dict[str, Any]]) -> None:
-    """Write the rows into ``docs/versions.md``, behind its mark."""
+def table(rows: Dict[str, Dict[str, Any]]) -> str:
+    """Return the table of the results in Markdown."""
     head = ["environment", "Python", "fairseq", "torch", "numpy", *STAGES, "tests", "date"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for environment in ENVIRONMENTS:
@@ -204,12 +204,20 @@ def write_table(rows: Dict[str, Dict[str, Any]]) -> None:
             continue
         versions, tests = row["versions"], row.get("tests")
         cells = [environment.name, versions["python"], environment.fairseq]
-        cells += [versions["torch"], versions["numpy"]]
+        cells += [versions["torch"].partition("+")[0], versions["numpy"]]
         cells += ["yes" if row["stages"].get(name) == "passed" else "**no**" for name in STAGES]
         cells.append("–" if tests is None else _describe(tests))
         lines.append("| " + " | ".join([*cells, row["date"]]) + " |")
-    text = TABLE.read_text(encoding="utf-8").partition(_MARK)[0]
-    TABLE.write_text(f"{text}{_MARK}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def record(name: str, row: Dict[str, Any]) -> None:
+    """Write a row into ``docs/versions.json``, and the table behind its mark in ``versions.md``."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows[name] = row
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    text = TABLE.read_text(encoding="utf-8").partition(MARK)[0]
+    TABLE.write_text(f"{text}{MARK}\n\n{table(rows)}", encoding="utf-8")
 
 
 def _describe(tests: Dict[str, int]) -> str:
@@ -231,7 +239,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         "--fairseq", default="", metavar="FOLDER", help="checkout of fairseq's repository"
     )
-    parser.add_argument("--quick", action="store_true", help="run the jobs, and no tests")
+    parser.add_argument("--quick", action="store_true", help="run the jobs, and few of the tests")
     parser.add_argument(
         "--record", action="store_true", help="write the results to docs/versions.{json,md}"
     )
@@ -239,6 +247,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     unknown = sorted(set(args.names) - set(names))
     if unknown:
         parser.error(f"no environment {', '.join(unknown)}: give some of {', '.join(names)}")
+    if args.record and args.quick:
+        parser.error("--record is for whole runs: remove --quick")
     return args
 
 
@@ -267,10 +277,7 @@ def main() -> None:
             if has_failed(row):
                 failed.append(environment.name)
             if args.record:
-                rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-                rows[environment.name] = row
-                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-                write_table(rows)
+                record(environment.name, row)
     print("machine:", platform.platform())
     if failed:
         sys.exit(f"error: failed in {', '.join(failed)}")

@@ -291,6 +291,31 @@ def test_fairseqs_lines_are_those_of_plain_translation(workspace, runs, name):
     assert len(stock_lines(plain)) > 43 * 5
 
 
+def test_without_uncertainty_nothing_is_scored_or_written(workspace, runs, tmp_path, monkeypatch):
+    expected = stock_lines(runs("ensemble").output)
+    monkeypatch.setattr(HypothesisScorer, "score", None)
+    args = ("--no-uncertainty", "--nbest", 3)
+    output = inprocess.generate(workspace.data, workspace.teachers, *args)
+    assert stock_lines(output) == expected
+    assert not any(line.startswith("U-") for line in output)
+    inprocess.generate(workspace.data, workspace.teachers, *args, "--results-path", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["generate-test.txt"]
+    lines = inprocess.interactive(
+        workspace.data, workspace.pd_send2, workspace.text / "test.xx", "--no-uncertainty"
+    )
+    assert sum(line.startswith("H-") for line in lines) == 43
+    assert not any(line.startswith("U-") for line in lines)
+
+
+def test_searches_that_cannot_be_scored_run_without_uncertainty(workspace):
+    args = ("--retain-dropout", "--no-uncertainty")
+    ours, plain = (
+        inprocess.generate(workspace.data, workspace.lstm, "--seed", 5, "--task", task, *more)
+        for task, more in (("distill_translation", args), ("translation", args[:1]))
+    )
+    assert stock_lines(ours) == stock_lines(plain)
+
+
 def test_awkward_text_survives(runs):
     records = {r["id"]: r for r in runs("reference").records}
     assert records[40]["source"] == "<unk> baba <unk>"
