@@ -34,8 +34,10 @@ RUNS_CODE_IN_CHECKPOINTS = "weights_only=False" in inspect.getsource(
 )
 """True if fairseq switches PyTorch's safe loading off."""
 
-READS_KINDS_OF_TRANSFORMS = hasattr(S2TDataConfig, "get_waveform_transforms")
-"""True if the config yaml of ``speech_to_text`` has entries for transforms of each kind."""
+FEATURE_TRANSFORMS = (
+    "feature_transforms" if hasattr(S2TDataConfig, "get_waveform_transforms") else "transforms"
+)
+"""Entry of the transforms of features in the config yaml of ``speech_to_text``."""
 
 _FUSED_WEIGHTS = {
     f"{part}_{kind}"
@@ -59,15 +61,21 @@ def without_fused_encoder(model: Model) -> Model:
     for layer in model.modules():
         if hasattr(layer, "can_use_fastpath"):
             setattr(layer, "can_use_fastpath", False)  # noqa: B010
-    model.register_load_state_dict_pre_hook(_drop_fused_weights)
+    model.register_load_state_dict_pre_hook(_ignore_fused_weights)
     return model
 
 
-def _drop_fused_weights(model: nn.Module, state: Dict[str, Any], *_: Any) -> None:
+def _ignore_fused_weights(model: nn.Module, state: Dict[str, Any], *_: Any) -> None:
     own = model.state_dict()
     for name in fused_weights(state):
         if name not in own:
             del state[name]
+
+
+def drop_fused_weights(weights: Dict[str, Any]) -> None:
+    """Remove the weights for the fused path, which versions that have it make when they load."""
+    for name in fused_weights(weights):
+        del weights[name]
 
 
 def fused_weights(state: Collection[str]) -> List[str]:

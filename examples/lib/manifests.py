@@ -13,6 +13,8 @@ import numpy as np
 import sentencepiece
 import yaml
 
+from fairseq_pdd.speech.config import FEATURE_TRANSFORMS
+
 FEATURES = "features.zip"
 COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
 
@@ -97,7 +99,7 @@ def write_config(folder: Path, bins: int, augment: bool) -> None:
         "input_channels": 1,
         "input_feat_per_channel": bins,
         "shuffle": False,
-        "feature_transforms": {
+        FEATURE_TRANSFORMS: {
             "*": ["utterance_cmvn"],
             "_train": ["utterance_cmvn", *(["specaugment"] if augment else [])],
         },

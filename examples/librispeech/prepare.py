@@ -35,6 +35,8 @@ from manifests import FeatureZip, train_subwords, write_tsv
 from torchaudio.compliance import kaldi
 from tqdm import tqdm
 
+from fairseq_pdd.speech.config import FEATURE_TRANSFORMS
+
 RATE, MEL_BINS = 16000, 80
 WINDOW = 400  # samples of a frame's window, 25 ms
 # fairseq's policy LD
@@ -179,7 +181,7 @@ def write_config(data: Path) -> None:
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": str(root / "spm.model")},
         "input_channels": 1,
         "input_feat_per_channel": MEL_BINS,
-        "feature_transforms": {"*": [cmvn], "_train": [cmvn, "specaugment"]},
+        FEATURE_TRANSFORMS: {"*": [cmvn], "_train": [cmvn, "specaugment"]},
         "specaugment": SPECAUGMENT,
     }
     partial = data / "config.yaml.partial"

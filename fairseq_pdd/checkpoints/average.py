@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
+from .._compat import drop_fused_weights
 from ..errors import UsageError
 from ..records.files import PathLike
 from .agreement import Description, describe, not_one_training, require_same
@@ -149,12 +150,18 @@ class _Sum:
 def _mean_state(paths: Sequence[str]) -> Dict[str, Any]:
     total = _Sum()
     for path in paths[:-1]:
-        total.add(path, map_checkpoint(path))
-    last = map_checkpoint(paths[-1])
+        total.add(path, _read(path))
+    last = _read(paths[-1])
     total.add(paths[-1], last)
     result = without_optimizer(paths[-1], last)
     _replace_by_means(result["model"], total)
     return result
+
+
+def _read(path: str) -> Dict[str, Any]:
+    state = map_checkpoint(path)
+    drop_fused_weights(state["model"])  # which a plain form does not have
+    return state
 
 
 def _replace_by_means(weights: Dict[str, Any], total: _Sum) -> None:

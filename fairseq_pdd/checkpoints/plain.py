@@ -9,7 +9,7 @@ import torch
 from fairseq.dataclass.utils import _set_legacy_defaults
 from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 
-from .._compat import fused_weights
+from .._compat import drop_fused_weights
 from ..errors import UsageError
 from ..records.files import PathLike
 from .paths import CHECKPOINT_OPTIONS
@@ -56,8 +56,7 @@ def _plain_state(path: str, additions: Additions, optimizer: bool) -> Dict[str, 
     state = read_checkpoint(path)
     plain = without_optimizer(path, state)
     plain.update(cfg=_plain_config(path, plain["cfg"], additions), criterion=None)
-    for name in fused_weights(plain["model"]):  # which only some versions load
-        del plain["model"][name]
+    drop_fused_weights(plain["model"])  # which only some versions load
     if optimizer:
         extra = state["extra_state"]
         plain["optimizer_history"] = state["optimizer_history"]

@@ -11,10 +11,12 @@ from fairseq.data.audio.feature_transforms.delta_deltas import DeltaDeltas
 from fairseq.data.audio.feature_transforms.global_cmvn import GlobalCMVN
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDataset
 
-from .._compat import READS_KINDS_OF_TRANSFORMS
+from .._compat import FEATURE_TRANSFORMS
 from ..errors import UsageError
 from .augmentation import TRANSFORMS
 from .manifests import one_line
+
+__all__ = ["FEATURE_TRANSFORMS", "check_transforms", "read_config"]
 
 _TYPES: Dict[str, Tuple[Type[Any], ...]] = {
     "vocab_filename": (str,),
@@ -60,12 +62,12 @@ def read_config(path: Path) -> S2TDataConfig:
     for name, kinds in _TYPES.items():
         if name in config.config:
             _check_type(path, name, config.config[name], kinds)
-    if not READS_KINDS_OF_TRANSFORMS:
+    if FEATURE_TRANSFORMS not in TRANSFORMS:
         for name in TRANSFORMS:
             if name in config.config:
                 raise UsageError(
                     f"{path}: this version of fairseq ignores {name}: for transforms of features "
-                    "write 'transforms'; it has no others"
+                    f"write '{FEATURE_TRANSFORMS}'; it has no others"
                 )
     for name, build in (
         ("pre_tokenizer", encoders.build_tokenizer),

@@ -15,7 +15,7 @@ from fairseq_pdd.errors import UsageError
 from fairseq_pdd.models.prior_network import prior_network_offset
 
 from . import inprocess
-from .inprocess import load, state
+from .inprocess import load, numbers, state
 from .test_checkpoints import lines
 
 NUMBER = 3
@@ -117,7 +117,7 @@ def test_it_is_a_teacher_and_a_start(workspace, averaged, tmp_path):
         "--share-decoder-input-output-embed", "--lr", 1e-9, updates=1,
     )  # fmt: skip
     started, mean = (state(p)["model"] for p in (tmp_path / "checkpoint_last.pt", averaged))
-    for name, value in mean.items():
+    for name, value in numbers(mean).items():
         torch.testing.assert_close(started[name], value, rtol=0, atol=1e-6)
 
 
@@ -211,7 +211,7 @@ def test_options_of_training_and_forms_of_checkpoints_may_differ(workspace, tmp_
     paths = [workspace.transformer, tmp_path / "resumed.pt", tmp_path / "plain.pt"]
     write_average(paths, tmp_path / "out.pt")
     before, after = (state(path)["model"] for path in (workspace.transformer, tmp_path / "out.pt"))
-    for name, value in before.items():
+    for name, value in numbers(before).items():
         torch.testing.assert_close(after[name], value, rtol=1e-7, atol=0)
 
 

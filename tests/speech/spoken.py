@@ -13,13 +13,12 @@ import sentencepiece
 import soundfile
 import yaml
 
-from fairseq_pdd._compat import READS_KINDS_OF_TRANSFORMS
+from fairseq_pdd._compat import FEATURE_TRANSFORMS as TRANSFORMS
 
 LETTERS = "abdegiklmnoprtu"
 WORDS = ["bad", "dog", "gip", "kub", "lad", "men", "nib", "pot", "rug", "tip", "ulm", "akin"]
 RATE = 16000
 BINS = 16
-TRANSFORMS = "feature_transforms" if READS_KINDS_OF_TRANSFORMS else "transforms"
 VOCABULARY = 22
 _LETTER_SECONDS = 0.06
 
