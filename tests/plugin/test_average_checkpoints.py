@@ -65,8 +65,8 @@ def updates(training: Path) -> List[Path]:
 
 def test_weights_are_the_means(training, averaged):
     expected, found = means(updates(training)), state(averaged)["model"]
-    assert list(found) == list(expected)
-    for name, value in expected.items():
+    assert set(numbers(found)) == set(numbers(expected))
+    for name, value in numbers(expected).items():
         np.testing.assert_array_equal(found[name].numpy(), value.astype(np.float32), name)
     # the inputs do differ
     assert not np.array_equal(
