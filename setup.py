@@ -60,6 +60,9 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            # the examples of WMT and IWSLT
+            "sacremoses",
+            "subword-nmt",
             "types-tabulate",
         ],
     },

@@ -1,7 +1,8 @@
 # Shell functions that the examples share. Set WORK (a folder) and JOBS (the number of commands at a
 # time) before sourcing them. Finished jobs are skipped, so an interrupted run continues where it
 # stopped. A job whose command or inputs have changed since is refused or, with REMAKE=1, done
-# again; its earlier result is then moved to $WORK/replaced. All logs are in $WORK/logs.
+# again; its earlier result is then moved to $WORK/replaced. All logs are in $WORK/logs. With DRY_RUN
+# set, commands are printed and not run.
 
 mkdir -p "$WORK/logs" "$WORK/done" "$WORK/made_of"
 say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
@@ -10,6 +11,7 @@ say() { printf '\n== %s  (%s)\n' "$*" "$(date +%H:%M:%S)"; }
 # joined with ':') unless it is made; print the lines of its log that match SHOW
 job() {
   local output=$1 show=$2 inputs=$3 name=${1//\//-} log record made_of; shift 3
+  if [ -n "${DRY_RUN:-}" ]; then print_command "$output" "$@"; return; fi
   log=$WORK/logs/$name.log record=$WORK/made_of/$name
   made_of=$(identify "$inputs" "$@") || return 1
   check "$output" "$record" "$made_of" || return 1
@@ -25,6 +27,12 @@ job() {
   touch "$WORK/done/$name"
 }
 
+# always NAME COMMAND…: run a quick command, each time
+always() {
+  if [ -n "${DRY_RUN:-}" ]; then print_command "$@"; else "${@:2}"; fi
+}
+print_command() { printf '[%s]' "$1"; printf ' %q' "${@:2}"; echo; }
+
 # identify INPUTS COMMAND…: print the command, without options of the machine, and the sha256 of each
 # input file
 identify() {
@@ -33,7 +41,7 @@ identify() {
   for path in ${inputs[@]+"${inputs[@]}"}; do
     [ -e "$path" ] || { echo "error: $path is missing" >&2; return 1; }
   done
-  text=$(sed -E ':a; s/ --(cpu|(num-)?workers [0-9]+)( |$)/\3/; ta' <<< "${2##*/} ${*:3}")
+  text=$(sed -E ':a; s/ --(cpu|fp16-no-flatten-grads|(num-)?workers [0-9]+)( |$)/\3/; ta' <<< "${2##*/} ${*:3}")
   if [ -n "$1" ]; then
     text+=$'\n'$(find -L "${inputs[@]}" -type f -print0 | sort -z | xargs -0 -r sha256sum)
   fi

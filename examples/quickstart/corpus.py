@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from leakage import find_leaks
+from permutation import permute_words
 
 Pair = tuple[str, str]
 
@@ -81,14 +81,7 @@ def sample(pairs: list[Pair], size: int | None) -> list[Pair]:
 
 def permute(sentence: str) -> str | None:
     """Permute the words, always in the same way; None if there is no other order."""
-    words = sentence.split()
-    if len(set(words)) < 2:
-        return None
-    shuffled = list(words)
-    generator = random.Random(f"{SEED}\n{sentence}")
-    while shuffled == words:
-        generator.shuffle(shuffled)
-    return " ".join(shuffled)
+    return permute_words(sentence, SEED)
 
 
 def permuted(pairs: Iterable[Pair]) -> list[Pair]:

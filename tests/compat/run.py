@@ -29,7 +29,6 @@ STAGES = (
     "install", "import", "train", "distil", "generate", "safe loading", "transfer set", "cache",
     "assess",
 )  # fmt: skip
-TEST_TOOLS = ("hypothesis", "mpmath", "playwright", "pytest", "pytest-xdist")
 VERSIONS = ("fairseq", "fairseq-fixed", "torch", "torchaudio", "numpy", "hydra-core", "omegaconf")
 MARK = "<!-- table: written by tests/compat/run.py -->"
 
@@ -70,7 +69,7 @@ class Run:
             environment, wheel, checkout, quick,
         )  # fmt: skip
         # an environment that is installed in another way is another one
-        key = hashlib.sha256(repr((environment.install, TEST_TOOLS)).encode()).hexdigest()[:8]
+        key = hashlib.sha256(repr(environment.install).encode()).hexdigest()[:8]
         self.prefix = folder / f"{environment.name}-{key}"
         self.logs = folder / "logs" / environment.name
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -107,8 +106,8 @@ class Run:
                 for args in self.environment.install:
                     names = (arg.format(wheel=self.wheel, fairseq=self.checkout) for arg in args)
                     self._pip(log, *names)
-                self._pip(log, *TEST_TOOLS)
                 complete.touch()
+            self._pip(log, f"{self.wheel}[dev]")
             self._pip(log, "--no-deps", "--force-reinstall", str(self.wheel))
 
     def _pip(self, log: Any, *args: str) -> None:

@@ -68,7 +68,7 @@ def test_a_run_in_a_folder_that_was_moved_repeats_nothing(work: Path) -> None:
 
 
 def test_another_machine_repeats_nothing(work: Path) -> None:
-    run(work, MACHINE="--workers 2 --num-workers 0 --cpu")
+    run(work, MACHINE="--workers 2 --num-workers 0 --cpu --fp16-no-flatten-grads")
     assert run(work, MACHINE="--workers 8").stdout.strip() == "finished"
     assert run(work).stdout.strip() == "finished"
 

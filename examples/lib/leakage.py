@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Kind = Literal["same", "near"]
@@ -28,31 +28,35 @@ def grams(sentence: str, n: int = 3) -> frozenset[Gram]:
 
 
 def find_leaks(
-    held_out: Sequence[str], train: Sequence[str], threshold: float = 0.5
+    held_out: Sequence[str], train: Iterable[str], threshold: float = 0.5
 ) -> dict[int, Kind]:
     """Map positions of leaking sentences in `held_out` to the kind of leak.
 
     "same": equal to a training sentence after `normalise`. "near": the Jaccard similarity of the
-    3-gram sets exceeds `threshold` for some training sentence.
+    3-gram sets exceeds `threshold` for some training sentence. `train` is read once.
     """
-    known = {normalise(sentence) for sentence in train}
-    sizes: list[int] = []
-    postings: dict[Gram, list[int]] = defaultdict(list)
-    # Only grams of held-out sentences can match, which keeps the index small.
+    normal = [normalise(sentence) for sentence in held_out]
+    # Only what held-out sentences have can match, which keeps the index small.
     held_out_grams = [grams(sentence) for sentence in held_out]
     wanted = frozenset().union(*held_out_grams)
+    known: set[str] = set()
+    sizes: list[int] = []
+    postings: dict[Gram, list[int]] = defaultdict(list)
+    sought = set(normal)
     for sentence in train:
+        known |= sought & {normalise(sentence)}
         sentence_grams = grams(sentence)
-        for gram in sentence_grams & wanted:
-            postings[gram].append(len(sizes))
-        sizes.append(len(sentence_grams))
+        shared_grams = sentence_grams & wanted
+        if shared_grams:
+            for gram in shared_grams:
+                postings[gram].append(len(sizes))
+            sizes.append(len(sentence_grams))
 
     leaks: dict[int, Kind] = {}
-    for position, sentence in enumerate(held_out):
-        if normalise(sentence) in known:
+    for position, own in enumerate(held_out_grams):
+        if normal[position] in known:
             leaks[position] = "same"
             continue
-        own = held_out_grams[position]
         shared: Counter[int] = Counter()
         for gram in own:
             shared.update(postings.get(gram, ()))
