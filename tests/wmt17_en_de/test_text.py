@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-import pytest
-
 import moses_bpe
 import ood_sets
+import pytest
 from moses_bpe import Style
 
 WMT, IWSLT = Style(split_dashes=True, lower_case=False), Style(False, True)
