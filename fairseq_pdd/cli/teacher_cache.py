@@ -3,6 +3,7 @@
 import enum
 import logging
 from pathlib import Path
+from typing import Optional
 
 import typer
 
@@ -47,6 +48,14 @@ def teacher_cache(
         1, min=1, help="Processes, each with its own copy of the ensemble; GPUs are used in turn."
     ),
     cpu: bool = typer.Option(False, "--cpu", help="Do not use GPUs."),
+    num_shards: int = typer.Option(
+        1, min=1, help="Number of shards, for processes on several machines with a shared folder."
+    ),
+    shard_id: Optional[int] = typer.Option(
+        None,
+        help="Make this shard only, from 0. When all are made, the same command without this "
+        "option joins them.",
+    ),
 ) -> None:
     """Run an ensemble once over DATA and store the statistics that students learn from.
 
@@ -79,6 +88,8 @@ def teacher_cache(
         max_tokens=max_tokens,
         workers=workers,
         cpu=cpu,
+        num_shards=num_shards,
+        shard_id=shard_id,
     )
     with logging_redirect_tqdm():  # keeps messages and progress bars apart
         build_cache(settings)

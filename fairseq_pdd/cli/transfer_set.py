@@ -44,7 +44,17 @@ def transfer_set(
     beam: int = typer.Option(5, min=1, help="Beam size."),
     max_tokens: int = typer.Option(12000, min=1, help="Source tokens, or frames, per batch."),
     workers: int = typer.Option(
-        1, min=1, help="Processes of fairseq-generate, each for a part of the subset."
+        1,
+        min=1,
+        help="Processes of fairseq-generate, each for a part of the subset; GPUs are used in turn.",
+    ),
+    num_shards: int = typer.Option(
+        1, min=1, help="Number of shards, for processes on several machines with a shared folder."
+    ),
+    shard_id: Optional[int] = typer.Option(
+        None,
+        help="Make this shard only, from 0. When all are made, the same command without this "
+        "option joins them.",
     ),
 ) -> None:
     """Translate, or transcribe, a training subset with an ensemble and write it as new data.
@@ -73,5 +83,7 @@ def transfer_set(
             max_tokens=max_tokens,
             workers=workers,
             generate_args=tuple(context.args),
+            num_shards=num_shards,
+            shard_id=shard_id,
         )
     )

@@ -6,7 +6,7 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator, Union, cast
+from typing import BinaryIO, Iterator, Optional, Tuple, Union, cast
 
 from ..errors import UsageError
 
@@ -51,7 +51,7 @@ def is_special(path: PathLike) -> bool:
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
-def open_locked(path: PathLike, file: PathLike) -> BinaryIO:
+def open_locked(path: PathLike, file: PathLike, shared: bool = False) -> BinaryIO:
     """Open a file that no other process may open in this way until it is closed.
 
     Its older content stays; a file that a killed process left is opened like any other.
@@ -59,6 +59,7 @@ def open_locked(path: PathLike, file: PathLike) -> BinaryIO:
     Args:
         path: name that messages give to the file.
         file: the file itself: ``path``, or a temporary file that becomes it.
+        shared: keep out only those that do not share it.
 
     Raises:
         UsageError: another process holds the file, or it cannot be written.
@@ -66,7 +67,7 @@ def open_locked(path: PathLike, file: PathLike) -> BinaryIO:
     while True:
         stream = create(path, file, "ab")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.close()
             raise UsageError(
@@ -82,17 +83,26 @@ def open_locked(path: PathLike, file: PathLike) -> BinaryIO:
 
 
 @contextmanager
-def lock_file(path: PathLike) -> Iterator[None]:
+def lock_file(path: PathLike, shard: Optional[Tuple[int, int]] = None) -> Iterator[None]:
     """Hold ``<path>.lock``, so that no second process works on ``path`` in the block.
 
     The operating system releases the lock of a process that dies. The lock's file is removed at
-    the end.
+    the end, unless other shards may hold it.
+
+    Args:
+        path: what the process works on.
+        shard: number of the shard that it works on, and of all shards; None for the whole. The
+            whole is locked against shards, and each shard against the same one.
 
     Raises:
         UsageError: another process holds it, or it cannot be written.
     """
     file = f"{os.fspath(path)}.lock"
-    with open_locked(file if os.path.isdir(path) else path, file):
+    with open_locked(file if os.path.isdir(path) else path, file, shared=shard is not None):
+        if shard is not None:
+            with lock_file(f"{os.fspath(path)}.shard-{shard[0]}-of-{shard[1]}"):
+                yield
+            return
         try:
             yield
         finally:

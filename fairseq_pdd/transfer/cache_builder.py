@@ -48,6 +48,7 @@ from .cache_inputs import (
     require_whole_series,
     set_up_task,
 )
+from .settings import shard_of
 
 _SETTINGS = "building.json"
 
@@ -56,24 +57,26 @@ def build_cache(settings: CacheSettings) -> None:
     """Build the cache, or complete it after an interruption; do nothing if it is complete.
 
     A cache is known by the content of what it was made of: checkpoints, data, and for speech
-    audio and features. All of it is read at the start.
+    audio and features. All of it is read at the start. With a shard's number, build the files of
+    this shard only; a run without one completes and lists all of them.
 
     Raises:
         UsageError: input is missing or does not match, ``destdir`` holds another cache, another
             process builds it, or the disk is too small.
     """
     check_paths(settings)
+    shard = shard_of(settings.num_shards, settings.shard_id)
     # of a link, the folder that it leads to
     settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     if (settings.destdir / MANIFEST).exists():  # it may be read-only, so without a lock
-        _build(settings)
+        _build(settings, None)
         return
     _require_place(settings.destdir)
-    with lock_file(settings.destdir):
-        _build(settings)
+    with lock_file(settings.destdir, shard):
+        _build(settings, shard)
 
 
-def _build(settings: CacheSettings) -> None:
+def _build(settings: CacheSettings, shard: Optional[Tuple[int, int]]) -> None:
     task = set_up_task(settings)
     require_whole_series(settings, task)
     for path in settings.checkpoints:  # before all data is read
@@ -88,22 +91,25 @@ def _build(settings: CacheSettings) -> None:
     try:
         for name in datasets:
             (settings.destdir / name).mkdir(parents=True, exist_ok=True)
-        for leftover in settings.destdir.rglob(".*.tmp"):  # of a killed command
-            leftover.unlink()
+        if shard is None:
+            for leftover in settings.destdir.rglob(".*.tmp"):  # of a killed command
+                leftover.unlink()
     except OSError as error:
         raise UsageError(f"cannot write {settings.destdir}: {error}") from error
     write_json(settings.destdir / _SETTINGS, made_of)
 
     identity = _identity(made_of)
-    shards = [(n, i) for n, d in datasets.items() for i in range(_num_shards(d))]
+    parts = [(n, i) for n, d in datasets.items() for i in range(_num_shards(d))]
+    if shard is not None:
+        parts = parts[shard[0] :: shard[1]]
     pending = [
-        (name, shard)
-        for name, shard in tqdm(shards, desc="checking finished parts", disable=None, leave=False)
-        if not _is_intact(settings.destdir, name, shard, identity)
+        (name, part)
+        for name, part in tqdm(parts, desc="checking finished parts", disable=None, leave=False)
+        if not _is_intact(settings.destdir, name, part, identity)
     ]
     _check_space(settings, task, datasets, pending)
-    total = sum(map(len, datasets.values()))
-    left = sum(_size(datasets[name], shard) for name, shard in pending)
+    total = sum(_size(datasets[name], part) for name, part in parts)
+    left = sum(_size(datasets[name], part) for name, part in pending)
     with tqdm(
         total=total,
         initial=total - left,
@@ -113,6 +119,12 @@ def _build(settings: CacheSettings) -> None:
     ) as bar:
         if pending:
             _run(settings, identity, pending, bar.update)
+    if shard is not None:
+        tqdm.write(
+            f"{settings.destdir}: shard {shard[0]} of {shard[1]} is complete; after the others, "
+            "the same command without --shard-id joins them"
+        )
+        return
     _finish(settings.destdir, datasets, made_of)
     (settings.destdir / _SETTINGS).unlink()
 

@@ -33,6 +33,8 @@ class CacheSettings:
     max_tokens: int
     workers: int
     cpu: bool
+    num_shards: int = 1
+    shard_id: Optional[int] = None
 
 
 def check_paths(settings: CacheSettings) -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ from .manifests import ManifestCorpus, UtteranceListCorpus
 from .members import languages, require_fit
 from .options import search_options
 from .pairs import SentencePairCorpus
-from .settings import TransferSettings
+from .settings import TransferSettings, shard_of
 from .translate import has_finished_part, translate
 
 MANIFEST = "transfer-set.json"
@@ -30,13 +30,17 @@ def build_transfer_set(settings: TransferSettings) -> None:
     """Build the set, or do nothing if it is complete.
 
     A set is known by the content of what it was made of: checkpoints, data, audio and the options
-    of the search. All of it is read at the start, audio and features too.
+    of the search. All of it is read at the start, audio and features too. With a shard's number,
+    translate this shard only; a run without one translates what is missing and writes the set.
 
     Raises:
         UsageError: input is missing, ``destdir`` holds something else, another process builds the
             set, or translation failed.
     """
     _check(settings)
+    shard = shard_of(settings.num_shards, settings.shard_id)
+    if shard is not None and not settings.translates:
+        raise UsageError("--shard-id has no use for --targets reference: remove it")
     # of a link, the folder that it leads to; "." has no name to derive others from
     settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     corpus = _corpus(settings)
@@ -53,11 +57,15 @@ def build_transfer_set(settings: TransferSettings) -> None:
         _remove_leftovers(settings.destdir, made_of)
         tqdm.write(f"{settings.destdir} is complete already")
         return
-    with lock_file(settings.destdir):
+    with lock_file(settings.destdir, shard):
         if settings.destdir.exists():
             raise UsageError(f"another process has just made {settings.destdir}: start again")
         try:
-            _build(settings, corpus, _made_of(settings, corpus, options))
+            made_of = _made_of(settings, corpus, options)
+            if shard is None:
+                _build(settings, corpus, made_of)
+            else:
+                _translate_shard(settings, corpus, made_of, shard)
         except OSError as error:
             raise UsageError(f"cannot write {settings.destdir}: {error}") from error
 
@@ -102,12 +110,29 @@ def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) 
     )
 
 
-def _translate(settings: TransferSettings, corpus: Corpus, work: Path) -> Dict[int, str]:
+def _translate_shard(
+    settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any], shard: Tuple[int, int]
+) -> None:
+    work = _work(settings.destdir)
+    _prepare_work(work, made_of)
+    _translate(settings, corpus, work, shard)
+    tqdm.write(
+        f"{work}: shard {shard[0]} of {shard[1]} is complete; after the others, the same command "
+        "without --shard-id joins them"
+    )
+
+
+def _translate(
+    settings: TransferSettings, corpus: Corpus, work: Path, shard: Optional[Tuple[int, int]] = None
+) -> Dict[int, str]:
     # fairseq-generate fails for a part without batches
-    workers = max(1, min(settings.workers, corpus.tokens() // settings.max_tokens))
-    data = work / "data"
+    most = corpus.tokens() // settings.max_tokens
+    parts = max(1, min(settings.num_shards * settings.workers, most))
+    data, own = work / "data", range(parts)
+    if shard is not None:
+        data, own = work / f"data-{shard[0]}-of-{shard[1]}", own[shard[0] :: shard[1]]
     corpus.stage(_empty(data))
-    return translate(replace(settings, workers=workers), corpus, data, work)
+    return translate(settings, corpus, data, work, parts, own)
 
 
 def _check(settings: TransferSettings) -> None:

@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
 
+import torch
 from tqdm import tqdm
 
 from ..errors import UsageError
@@ -32,14 +33,23 @@ _OUTPUT = f"generate-{GENERATED}.txt"
 _NOTE = "complete.json"
 
 
-def translate(settings: TransferSettings, corpus: Corpus, data: Path, work: Path) -> Dict[int, str]:
-    """Find the best hypothesis of each sentence.
+def translate(
+    settings: TransferSettings,
+    corpus: Corpus,
+    data: Path,
+    work: Path,
+    number: int,
+    own: Sequence[int],
+) -> Dict[int, str]:
+    """Find the best hypothesis of each sentence in some parts.
 
     Args:
-        settings: checkpoints, options and number of parts.
+        settings: checkpoints, options and number of processes.
         corpus: sentences to translate.
         data: folder with the subset to translate, from ``corpus.stage``.
         work: folder for the parts; complete parts in it are not translated again.
+        number: number of parts that the corpus is divided into.
+        own: numbers of the parts to translate.
 
     Returns:
         Hypotheses by sentence number, in the form that ``corpus.hypothesis_lines`` names: symbols
@@ -49,22 +59,25 @@ def translate(settings: TransferSettings, corpus: Corpus, data: Path, work: Path
     Raises:
         UsageError: fairseq-generate failed.
     """
-    parts = _parts(settings, work)
-    attempts = [_Attempt(part) for part in parts if _finished(part) is None]
+    parts = _parts(settings, work, number, own)
+    pending = [(i, part) for i, part in parts.items() if _finished(part) is None]
+    _require_division(settings, work, pending)
+    attempts = [_Attempt(part, (i, number), gpu) for gpu, (i, part) in enumerate(pending)]
+    waiting = attempts[:]
     running: List[_Attempt] = []
     try:
-        for attempt in attempts:
-            attempt.start(settings, corpus, data, parts.index(attempt.part))
-            running.append(attempt)
         with tqdm(
-            total=len(corpus),
+            total=len(corpus) * len(parts) // number,
             desc="translating",
             unit=" sentences",
             mininterval=0.5 if sys.stderr.isatty() else 15,
         ) as bar:
-            finished = [output for part in parts if (output := _finished(part)) is not None]
+            finished = filter(None, map(_finished, parts.values()))
             bar.update(sum(_Counter(output).new() for output in finished))
-            while running:
+            while waiting or running:
+                while waiting and len(running) < settings.workers:
+                    waiting[0].start(settings, corpus, data)
+                    running.append(waiting.pop(0))
                 time.sleep(_POLL_SECONDS)
                 bar.update(sum(attempt.counter.new() for attempt in attempts))
                 running = [attempt for attempt in running if not attempt.ended()]
@@ -72,7 +85,7 @@ def translate(settings: TransferSettings, corpus: Corpus, data: Path, work: Path
         for attempt in running:
             attempt.stop()
     hypotheses: Dict[int, str] = {}
-    for part in parts:
+    for part in parts.values():
         output = _finished(part)
         if output is None:
             raise UsageError(f"{part} has been changed by another program: start again")
@@ -85,18 +98,44 @@ def has_finished_part(work: Path) -> bool:
     return any(work.glob(f"part-*/{_NOTE}"))
 
 
-def _parts(settings: TransferSettings, work: Path) -> List[Path]:
+def _parts(
+    settings: TransferSettings, work: Path, number: int, own: Sequence[int]
+) -> Dict[int, Path]:
     """Return the folders of the parts; each division of the sentences has its own."""
-    division = [settings.workers, settings.max_tokens, *settings.generate_args]
+    division = [number, settings.max_tokens, *settings.generate_args]
     name = hashlib.sha256(json.dumps(division).encode()).hexdigest()[:8]
-    return [work / f"part-{i}-of-{settings.workers}-{name}" for i in range(settings.workers)]
+    return {i: work / f"part-{i}-of-{number}-{name}" for i in own}
+
+
+def _require_division(
+    settings: TransferSettings, work: Path, pending: Sequence[Tuple[int, Path]]
+) -> None:
+    """Refuse to join shards that were made by another division, whose work would be lost."""
+    joins = settings.num_shards > 1 and settings.shard_id is None
+    divisions = {path.name.partition("-of-")[2] for _, path in pending}
+    others = [
+        note.parent.name
+        for note in work.glob(f"part-*/{_NOTE}")
+        if note.parent.name.partition("-of-")[2] not in divisions
+    ]
+    if joins and pending and others:
+        raise UsageError(
+            f"{work} holds {others[0]}, a part by another division: join with the --num-shards, "
+            "--workers, --max-tokens and options after ' -- ' of the shards"
+        )
 
 
 class _Attempt:
-    """A process of fairseq-generate that translates a part."""
+    """A process of fairseq-generate that translates a part.
 
-    def __init__(self, part: Path) -> None:
-        self.part = part
+    Args:
+        part: folder of the part.
+        division: number of the part, and of all parts.
+        gpu: number of the GPU, where there is one; beyond the last, the first follows.
+    """
+
+    def __init__(self, part: Path, division: Tuple[int, int], gpu: int) -> None:
+        self.part, self._division, self._gpu = part, division, gpu
         # what a killed command left
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(exist_ok=True)
@@ -104,9 +143,9 @@ class _Attempt:
         self.counter = _Counter(self._folder / _OUTPUT)
         self._process: Optional[subprocess.Popen[bytes]] = None
 
-    def start(self, settings: TransferSettings, corpus: Corpus, data: Path, index: int) -> None:
-        """Start the process for part number ``index``."""
-        self._process = _start(settings, corpus, data, index, self._folder)
+    def start(self, settings: TransferSettings, corpus: Corpus, data: Path) -> None:
+        """Start the process."""
+        self._process = _start(settings, corpus, data, self._division, self._gpu, self._folder)
 
     def ended(self) -> bool:
         """Return True if the process has ended, and note its output.
@@ -153,16 +192,21 @@ class _Attempt:
 
 
 def _start(
-    settings: TransferSettings, corpus: Corpus, data: Path, index: int, folder: Path
+    settings: TransferSettings,
+    corpus: Corpus,
+    data: Path,
+    division: Tuple[int, int],
+    gpu: int,
+    folder: Path,
 ) -> "subprocess.Popen[bytes]":
     command = [
         sys.executable, "-m", "fairseq_cli.generate", *own_args(settings, corpus, data),
         # the plugin allows the types in fairseq's checkpoints, which PyTorch would refuse to load
         "--user-dir", str(Path(__file__).parents[1]),
-        "--distributed-world-size", str(settings.workers), "--distributed-rank", str(index),
+        "--distributed-world-size", str(division[1]), "--distributed-rank", str(division[0]),
         "--results-path", str(folder), *settings.generate_args,
     ]  # fmt: skip
-    environment = dict(os.environ)
+    environment = {**os.environ, **_own_gpu(gpu)}
     if settings.workers > 1:
         # processes that all use all cores slow each other down
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
@@ -176,6 +220,16 @@ def _start(
             env=environment,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
+
+
+def _own_gpu(index: int) -> Dict[str, str]:
+    """Return variables that show a process one GPU only, as fairseq-generate takes the first."""
+    number = torch.cuda.device_count()
+    if number < 2:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else list(map(str, range(number)))
+    return {"CUDA_VISIBLE_DEVICES": names[index % number]}
 
 
 def _end_with_parent() -> None:

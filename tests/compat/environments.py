@@ -6,7 +6,7 @@ from typing import Tuple
 NUMERICS = ("tests/core", "tests/generation", "tests/records", "tests/test_imports.py")
 PLUGIN = ("tests/plugin", "tests/bad_inputs", "tests/speech")
 ASSESSMENT = ("tests/assess",)
-SUITE = ("tests",)
+SUITE = ("tests", "--ignore=tests/compat")
 QUICK = ("tests/generation", "tests/plugin/test_versions.py", "tests/plugin/test_training.py")
 """Tests that ``--quick`` runs."""
 

@@ -19,7 +19,7 @@ from fairseq_pdd.cli.main import app
 from fairseq_pdd.core import EnsembleStatistics, TopKProbs
 from fairseq_pdd.errors import UsageError
 from fairseq_pdd.records.files import lock_file
-from fairseq_pdd.teacher import CachedTeacher
+from fairseq_pdd.teacher import CachedTeacher, EnsembleTeacher
 from fairseq_pdd.teacher.cache import layout
 from fairseq_pdd.transfer.cache_builder import build_cache
 from fairseq_pdd.transfer.cache_inputs import CacheSettings
@@ -181,6 +181,40 @@ def assert_same_content(ours, expected):
 def test_workers_write_what_one_process_does(workspace, cache, tmp_path):
     build_cache(settings(workspace, tmp_path / "cache", workers=2))
     assert_same_content(tmp_path / "cache", cache)
+
+
+def test_shards_make_the_cache_of_one_process(workspace, cache, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "cache"
+    for shard in (1, 2, 0):  # there are two parts, so shard 2 is empty
+        build_cache(settings(workspace, folder, num_shards=3, shard_id=shard))
+        assert f"shard {shard} of 3 is complete" in capsys.readouterr().out
+        assert not (folder / layout.MANIFEST).exists()
+    monkeypatch.setattr(EnsembleTeacher, "load", None)  # all is computed
+    build_cache(settings(workspace, folder, num_shards=3))
+    # two runs of one process differ by as much
+    assert_same_content(folder, cache)
+    ours, theirs = (json.loads((f / layout.MANIFEST).read_text()) for f in (folder, cache))
+    assert (ours["made_of"], ours["tokens"]) == (theirs["made_of"], theirs["tokens"])
+    assert not list(tmp_path.glob("cache?*"))
+
+
+def test_a_missing_shard_is_computed_by_the_last_call(workspace, cache, tmp_path):
+    folder = tmp_path / "cache"
+    build_cache(settings(workspace, folder, num_shards=2, shard_id=1))
+    (note,) = folder.glob("*/*.json")
+    before = note.stat().st_mtime_ns
+    build_cache(settings(workspace, folder))
+    assert note.stat().st_mtime_ns == before
+    assert_same_content(folder, cache)
+
+
+@pytest.mark.parametrize(
+    ("number", "shard", "message"),
+    [(2, 2, "from 0 to 1"), (2, -1, "from 0 to 1"), (1, 0, "needs --num-shards"), (0, None, "0")],
+)
+def test_a_shard_that_does_not_exist_is_refused(workspace, tmp_path, number, shard, message):
+    with pytest.raises(UsageError, match=message):
+        build_cache(settings(workspace, tmp_path / "cache", num_shards=number, shard_id=shard))
 
 
 def test_a_complete_cache_is_left_as_it_is(workspace, cache, capsys):
@@ -398,8 +432,15 @@ def test_joined_subsets_of_which_one_is_not_cached_are_refused(workspace, cache,
 
 def test_two_commands_cannot_build_one_cache(workspace, tmp_path):
     folder = tmp_path / "cache"
-    with lock_file(folder), pytest.raises(UsageError, match="another process"):
-        build_cache(settings(workspace, folder))
+    with lock_file(folder):
+        for shard in ({}, {"num_shards": 2, "shard_id": 0}):
+            with pytest.raises(UsageError, match="another process"):
+                build_cache(settings(workspace, folder, **shard))
+    with lock_file(folder, (0, 2)):
+        with pytest.raises(UsageError, match=r"cache\.shard-0-of-2: another process"):
+            build_cache(settings(workspace, folder, num_shards=2, shard_id=0))
+        with pytest.raises(UsageError, match="another process"):
+            build_cache(settings(workspace, folder))
     assert not folder.exists()
     # what a command leaves that was killed before its first complete file
     (folder / "train").mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import filecmp
 import json
 import shutil
 import time
@@ -104,11 +105,13 @@ class Generator:
         monkeypatch.setattr(translate, "_start", self.start)
         monkeypatch.setattr(translate, "_POLL_SECONDS", 0)
 
-    def start(self, settings: Any, corpus: Any, data: Path, index: int, folder: Path) -> Any:
+    def start(
+        self, settings: Any, corpus: Any, data: Path, division: Any, gpu: int, folder: Path
+    ) -> Any:
+        index, step = division
         self.started.append(index)
         self.data.append(data)
         (folder / "stderr.log").write_text("killed\n")
-        step = settings.workers
         lines = [
             f"S-{i}\tab\nH-{i}\t-0.5\t{output(settings.data)}\n"
             for i in range(index, len(corpus), step)
@@ -358,6 +361,44 @@ def test_two_commands_cannot_build_one_set(
     (tmp_path / "set.lock").touch()
     invoke(*args)
     assert not list(tmp_path.glob("set?*"))
+
+
+def test_shards_make_the_set_of_one_command(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator(monkeypatch)
+    args = (
+        workspace.data, "--path", workspace.teachers, "--subset", "valid", "--max-tokens", 30,
+    )  # fmt: skip
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    invoke(*args, "--destdir", whole, "--workers", 4)
+    generator.started.clear()
+    args = (*args, "--destdir", sharded, "--num-shards", 2)
+    for shard, parts in ((1, [1, 3]), (0, [0, 2])):
+        generator.started.clear()
+        assert f"shard {shard} of 2 is complete" in invoke(
+            *args, "--workers", 2, "--shard-id", shard
+        )
+        assert sorted(generator.started) == parts
+        assert not sharded.exists()
+    generator.started.clear()
+    with pytest.raises(UsageError, match=r"part-\d-of-4.*--workers"):
+        invoke(*args, "--workers", 1)
+    invoke(*args, "--workers", 2)
+    assert generator.started == []
+    files = [path.name for path in whole.iterdir()]
+    assert filecmp.cmpfiles(whole, sharded, files, shallow=False) == (files, [], [])
+    assert not list(tmp_path.glob("sharded?*"))
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [translate._own_gpu(i)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    assert [translate._own_gpu(i)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["5", "3", "5"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert translate._own_gpu(1) == {}
 
 
 def test_a_full_disk_is_one_line_and_the_translations_are_kept(
