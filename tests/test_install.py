@@ -256,11 +256,8 @@ def test_what_is_missing_or_old_ends_a_command_in_one_line(
     assert error_line(run(command, tmp_path, before=before)) == expected
 
 
-def test_the_oldest_versions_pass(tmp_path: Path) -> None:
-    before = (
-        "import sys, torch; torch.__version__ = '2.6.0a0+git'; "
-        "sys.version_info = (3, 9, 0, 'final', 0)"
-    )
+def test_the_oldest_pytorch_passes(tmp_path: Path) -> None:
+    before = "import torch; torch.__version__ = '2.6.0a0+git'"
     ended = run(
         ["fairseq-generate", "data", *TEXT[2:6], "--path", "no.pt"], tmp_path, before=before
     )

@@ -236,7 +236,7 @@ CALLS: "List[BadCall[Scene]]" = [
     refused_call("--beam", "--beam", 9),
     refused_call("--max-tokens", "--max-tokens", 9),
     refused_call("--results-path", "--results-path", "elsewhere"),
-    refused_call("--task", "--task", "distill_translation"),
+    refused_call("--task", "--task", "translation"),
     refused_call("--source-lang", "-s", "yy"),
     refused_call("--post-process", "--remove-bpe"),
     refused_call("--replace-unk", "--replace-unk"),
