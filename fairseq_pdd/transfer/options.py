@@ -62,9 +62,10 @@ def search_options(settings: TransferSettings, corpus: Corpus) -> Dict[str, Any]
     if not extra:
         return {}
     given = " ".join(extra)
-    # fairseq imports such a folder before it parses
-    if any(word.partition("=")[0] == "--user-dir" for word in extra):
-        raise _refused("--user-dir", given)
+    # fairseq imports such a folder before it parses, and other tasks have other options
+    for name in ("--user-dir", "--task"):
+        if any(word.partition("=")[0] == name for word in extra):
+            raise _refused(name, given)
     own = own_args(settings, corpus, settings.data)
     before, after = vars(parse(own, given)), vars(parse([*own, *extra], given))
     changed = {name: value for name, value in after.items() if before.get(name, ...) != value}
