@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Tuple
 
-NUMERICS = ("tests/core", "tests/generation", "tests/records", "tests/test_imports.py")
-PLUGIN = ("tests/plugin", "tests/bad_inputs", "tests/speech")
-ASSESSMENT = ("tests/assess",)
+OFFICIAL = (
+    "tests/core", "tests/generation", "tests/records", "tests/plugin", "tests/assess",
+    "tests/test_imports.py",
+)  # fmt: skip
+"""Tests of numerics, plugin, scores and assessment; other parts depend less on fairseq."""
 SUITE = ("tests", "--ignore=tests/compat")
 QUICK = ("tests/generation", "tests/plugin/test_versions.py", "tests/plugin/test_training.py")
 """Tests that ``--quick`` runs."""
@@ -47,14 +49,14 @@ ENVIRONMENTS = (
         "3.10",
         "official 0.12.2",
         (_OLD_PIP, ("{wheel}[all]",)),
-        (*NUMERICS, *PLUGIN, *ASSESSMENT),
+        OFFICIAL,
     ),
     Environment(
         "official-3.9",
         "3.9",
         "official 0.12.2",
         (_OLD_PIP, ("torch==2.6.0", "torchaudio==2.6.0"), ("{wheel}[all]",)),
-        (*NUMERICS, "tests/plugin", *ASSESSMENT),
+        OFFICIAL,
     ),
     Environment(
         "source-3.10",

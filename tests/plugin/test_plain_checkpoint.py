@@ -22,7 +22,7 @@ from fairseq_pdd.models.prior_network import prior_network_offset
 
 from .. import unfused
 from . import inprocess
-from .inprocess import load, state
+from .inprocess import load, numbers, state
 from .test_checkpoints import lines, strings
 
 # runs commands and a hub interface of fairseq in a process that never imports this package
@@ -169,7 +169,7 @@ def test_from_pretrained_gives_the_same_to_the_last_bit(workspace, stock):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_weights_are_the_same(originals, plain, name):
-    before, after = state(originals[name])["model"], state(plain[name])["model"]
+    before, after = (numbers(state(p[name])["model"]) for p in (originals, plain))
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
 

@@ -161,7 +161,7 @@ def test_the_ensemble_transcribes_without_the_augmentation_of_training(
     """fairseq augments a subset whose name starts with "train" in generation, too."""
     found = []
 
-    def translate(settings, corpus, data, work):
+    def translate(settings, corpus, data, *_):
         task = inprocess.task_for(data, *DISTIL_S2T)
         task.load_dataset("test")
         dataset = task.dataset("test")
