@@ -168,9 +168,9 @@ def log_shifted(shifted: Shifted, x: Tensor, log_x: Tensor, offset: float) -> Tu
 
 def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
     """Evaluate ``c0 + c1 x + c2 x² + …`` with one pass per term except the first."""
-    *rest, last = coefficients
-    result = torch.add(x.new_full((), rest.pop()), x, alpha=last)
-    for c in reversed(rest):
+    # slices, as torch.compile of PyTorch 2.6 to 2.9 does not know more of sequences
+    result = torch.add(x.new_full((), coefficients[-2]), x, alpha=coefficients[-1])
+    for c in coefficients[-3::-1]:
         torch.addcmul(x.new_full((), c), result, x, out=result)
     return result
 

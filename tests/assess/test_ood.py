@@ -1,5 +1,6 @@
 """Detection of out-of-domain input against brute force, scikit-learn and SciPy."""
 
+import inspect
 import logging
 from typing import Any
 
@@ -97,9 +98,12 @@ def test_intervals_are_those_of_scipy() -> None:
     def area(a: np.ndarray, b: np.ndarray) -> float:
         return float(roc_auc_score(np.repeat([0, 1], [len(a), len(b)]), np.concatenate([a, b])))
 
+    # the argument's name in older versions of SciPy is random_state
+    seed = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
     interval = stats.bootstrap(
-        (inside, outside), area, vectorized=False, n_resamples=1000, method="percentile", rng=0
-    ).confidence_interval
+        (inside, outside), area, vectorized=False, n_resamples=1000, method="percentile",
+        **{seed: 0},
+    ).confidence_interval  # fmt: skip
     found = defined(inside, outside, 1000).roc_auc
     assert found.low == pytest.approx(interval.low, abs=0.015)
     assert found.high == pytest.approx(interval.high, abs=0.015)

@@ -250,7 +250,7 @@ def test_half_precision_students_have_a_float32_loss(criterion, workspace, task,
     assert loss == pytest.approx(expected_loss, rel=0.02)
     assert gradient.dtype == dtype
     # bfloat16 rounds weights, activations and gradients by up to 1/256 each
-    assert (gradient.float() - expected).norm() < 0.05 * expected.norm()
+    assert (gradient.float() - expected).norm() < 0.07 * expected.norm()
 
 
 def test_autocast_does_not_change_the_criterion(criterion, workspace, task):
