@@ -7,6 +7,8 @@ from typing import Optional
 
 import typer
 
+from ._shards import NUM_SHARDS, SHARD_ID
+
 
 class ProbsType(str, enum.Enum):
     """Floating type of the stored probabilities."""
@@ -48,14 +50,8 @@ def teacher_cache(
         1, min=1, help="Processes, each with its own copy of the ensemble; GPUs are used in turn."
     ),
     cpu: bool = typer.Option(False, "--cpu", help="Do not use GPUs."),
-    num_shards: int = typer.Option(
-        1, min=1, help="Number of shards, for processes on several machines with a shared folder."
-    ),
-    shard_id: Optional[int] = typer.Option(
-        None,
-        help="Make this shard only, from 0. When all are made, the same command without this "
-        "option joins them.",
-    ),
+    num_shards: int = NUM_SHARDS,
+    shard_id: Optional[int] = SHARD_ID,
 ) -> None:
     """Run an ensemble once over DATA and store the statistics that students learn from.
 

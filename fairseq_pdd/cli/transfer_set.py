@@ -6,6 +6,8 @@ from typing import Optional
 
 import typer
 
+from ._shards import NUM_SHARDS, SHARD_ID
+
 
 class Targets(str, enum.Enum):
     """Target side of a transfer set."""
@@ -48,14 +50,8 @@ def transfer_set(
         min=1,
         help="Processes of fairseq-generate, each for a part of the subset; GPUs are used in turn.",
     ),
-    num_shards: int = typer.Option(
-        1, min=1, help="Number of shards, for processes on several machines with a shared folder."
-    ),
-    shard_id: Optional[int] = typer.Option(
-        None,
-        help="Make this shard only, from 0. When all are made, the same command without this "
-        "option joins them.",
-    ),
+    num_shards: int = NUM_SHARDS,
+    shard_id: Optional[int] = SHARD_ID,
 ) -> None:
     """Translate, or transcribe, a training subset with an ensemble and write it as new data.
 
