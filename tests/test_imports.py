@@ -46,6 +46,7 @@ COMMANDS = [
     "teacher-cache",
     "average-checkpoints",
     "plain-checkpoint",
+    "join-records",
     "report",
     "assess",
     "assess ood",

@@ -14,6 +14,7 @@ from ..errors import UsageError, last_line
 from ..version import __version__
 from ._unavailable import add_unavailable
 from .average_checkpoints import SeveralInputs, average_checkpoints
+from .join_records import join_records
 from .plain_checkpoint import plain_checkpoint
 from .teacher_cache import teacher_cache
 from .transfer_set import transfer_set
@@ -61,6 +62,7 @@ app.command(
 app.command("teacher-cache")(teacher_cache)
 app.command("average-checkpoints", cls=SeveralInputs)(average_checkpoints)
 app.command("plain-checkpoint")(plain_checkpoint)
+app.command("join-records")(join_records)
 if missing_packages("assess"):
     add_unavailable(app, "assess", "assess")
 else:

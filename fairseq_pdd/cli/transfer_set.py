@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
 import typer
 
@@ -35,6 +35,12 @@ def transfer_set(
         "train",
         help="Subset to translate; to train belong train1, train2 and so on, which fairseq-train "
         "joins. The new set calls it 'train'.",
+    ),
+    extra_source: List[Path] = typer.Option(
+        [],
+        help="Folder like DATA, with the same dictionary of the source (or the same features), "
+        "whose subset adds sources that the ensemble labels, too, such as text of another domain. "
+        "Its own targets are not used. Repeat the option for several folders.",
     ),
     source_lang: Optional[str] = typer.Option(
         None, "--source-lang", "-s", help="Source language (default: that of the first member)."
@@ -79,6 +85,7 @@ def transfer_set(
             max_tokens=max_tokens,
             workers=workers,
             generate_args=tuple(context.args),
+            extra_sources=tuple(extra_source),
             num_shards=num_shards,
             shard_id=shard_id,
         )

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from omegaconf import II, DictConfig
 from ..checkpoints.reading import reason_of
 from ..errors import UsageError
 from ..records.files import is_special
+from ..records.shards import shard_of, shard_path
 from ._data_source import DataSource
 from ._output import InteractiveOutput, RecordOutput, TextDecoders, UncertaintyOutput
 
@@ -29,12 +30,14 @@ class RecordsConfig(FairseqDataclass):
             "help": "file for the uncertainty of each hypothesis of fairseq-generate or "
             "fairseq-interactive, JSON lines; by default U-<id> lines on standard output or, with "
             "fairseq-generate --results-path, uncertainty-<subset>.jsonl there. With "
-            "--distributed-world-size N, each process writes its own <name>.rank<i>-of-<N>.jsonl"
+            "--num-shards N --shard-id I, the shard's records are in <name>.shard<I>-of-<N>.jsonl, "
+            "which `fairseq-pdd join-records` joins"
         },
     )
     # read from elsewhere in fairseq's configuration
     gen_subset: str = II("dataset.gen_subset")
     num_shards: int = II("dataset.num_shards")
+    shard_id: int = II("dataset.shard_id")
     nbest: int = II("generation.nbest")
     quiet: bool = II("common_eval.quiet")
     post_process: Optional[str] = II("common_eval.post_process")
@@ -86,13 +89,16 @@ class RecordsMixin(DataSource):
         """Return fairseq's iterator, and prepare the output for its hypotheses.
 
         Raises:
-            UsageError: a sentence is longer than ``--max-tokens``, or there is nothing to
-                translate.
+            UsageError: a sentence is longer than ``--max-tokens``, there is nothing to
+                translate, or there is no such shard.
         """
+        generates = self.is_generation_set(dataset)
+        if generates and self._is_sharded():
+            kwargs.update(self._shard(kwargs))
         try:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
             self._output.begin_batches(dataset, iterator)
-            if self.is_generation_set(dataset) and not self.cfg.no_uncertainty:
+            if generates and not self.cfg.no_uncertainty:
                 self._begin_generation(len(dataset), iterator)
         except AssertionError as error:
             if "max_tokens" not in str(error):
@@ -106,24 +112,37 @@ class RecordsMixin(DataSource):
             ) from error
         return iterator
 
-    def _begin_generation(self, size: int, iterator: Any) -> None:
-        if self.cfg.num_shards > 1:
+    def _is_sharded(self) -> bool:
+        return (self.cfg.num_shards, self.cfg.shard_id) != (1, 0)
+
+    def _shard(self, options: Dict[str, Any]) -> Dict[str, int]:
+        """Return the shard of ``--num-shards``, which fairseq-generate itself ignores."""
+        if options.get("num_shards", 1) > 1:
             raise UsageError(
-                "--num-shards has no effect on fairseq-generate, which translates all sentences: "
-                "give --distributed-world-size and --distributed-rank"
+                "--num-shards and --distributed-world-size both divide the sentences: remove one"
             )
+        if self.cfg.results_path is not None:
+            raise UsageError(
+                f"--results-path {self.cfg.results_path}: each shard would overwrite fairseq's "
+                "file there; with --num-shards, give --uncertainty-path, and send standard output "
+                "to a file for each shard"
+            )
+        shard = shard_of(self.cfg.num_shards, self.cfg.shard_id)
+        assert shard is not None
+        return {"shard_id": shard[0], "num_shards": shard[1]}
+
+    def _begin_generation(self, size: int, iterator: Any) -> None:
         batches = iterator.frozen_batches
         self._report_skipped(size, sum(map(len, batches)))
         shard = batches[iterator.shard_id :: iterator.num_shards]
         if not shard:
             raise UsageError(
                 f"there are {len(batches)} batches for {iterator.num_shards} processes: give a "
-                "smaller --distributed-world-size or --max-tokens"
+                "smaller number (--num-shards, --distributed-world-size) or a smaller --max-tokens"
             )
-        suffix = ""
-        if iterator.num_shards > 1:
-            suffix = f".rank{iterator.shard_id}-of-{iterator.num_shards}"
-        self._output = self._open_output(sum(map(len, shard)), suffix)
+        self._output = self._open_output(
+            sum(map(len, shard)), (iterator.shard_id, iterator.num_shards)
+        )
 
     def filter_indices_by_size(
         self,
@@ -176,6 +195,11 @@ class RecordsMixin(DataSource):
         return super().get_interactive_tokens_and_lengths(lines, encode_fn)
 
     def _interactive_output(self) -> InteractiveOutput:
+        if self._is_sharded():
+            raise UsageError(
+                "--num-shards and --shard-id have no effect on fairseq-interactive: remove them, "
+                "and give each process its part of the lines"
+            )
         return InteractiveOutput(self._new_output(self.cfg.uncertainty_path, None))
 
     def inference_step(
@@ -190,13 +214,12 @@ class RecordsMixin(DataSource):
         self._output.write(sample, [hypos[:nbest] for hypos in hypotheses], generator)
         return hypotheses
 
-    def _open_output(self, expected: int, suffix: str) -> UncertaintyOutput:
+    def _open_output(self, expected: int, shard: Tuple[int, int]) -> UncertaintyOutput:
         path = self.cfg.uncertainty_path
         if path is None and self.cfg.results_path is not None:
             path = os.path.join(self.cfg.results_path, f"uncertainty-{self.cfg.gen_subset}.jsonl")
-        if path is not None and not is_special(path):
-            root, extension = os.path.splitext(path)
-            path = f"{root}{suffix}{extension}"
+        if path is not None and shard[1] > 1 and not is_special(path):
+            path = shard_path(path, shard)
         return self._new_output(path, expected)
 
     def _new_output(self, path: Optional[str], expected: Optional[int]) -> UncertaintyOutput:

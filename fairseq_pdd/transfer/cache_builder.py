@@ -25,6 +25,7 @@ from ..checkpoints.fit import check_fit
 from ..core import EnsembleStatistics, TopKProbs
 from ..errors import UsageError
 from ..records.files import lock_file
+from ..records.shards import shard_of
 from ..teacher import EnsembleTeacher
 from ..teacher.cache.content import file_sha256
 from ..teacher.cache.layout import (
@@ -48,7 +49,6 @@ from .cache_inputs import (
     require_whole_series,
     set_up_task,
 )
-from .settings import shard_of
 
 _SETTINGS = "building.json"
 

@@ -39,7 +39,10 @@ class CorpusWriter(ABC):
 
 
 class Corpus(ABC):
-    """A subset of a data folder."""
+    """A subset of a data folder, and sources of other folders behind its sentences."""
+
+    extra: int = 0
+    """Number of sentences of other folders, the last ones. Their targets, if any, are not used."""
 
     generate_args: List[str]
     """Arguments with which fairseq-generate reads the folder."""
@@ -62,7 +65,7 @@ class Corpus(ABC):
     @property
     @abstractmethod
     def has_references(self) -> bool:
-        """True if every sentence has a target."""
+        """True if every sentence has a target, those of other folders aside."""
 
     @abstractmethod
     def made_of(self, translated: bool) -> Dict[str, Any]:

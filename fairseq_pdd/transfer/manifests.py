@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 from fairseq.data.audio.audio_utils import FEATURE_OR_SF_AUDIO_FILE_EXTENSIONS
 from fairseq.data.data_utils import post_process
@@ -91,18 +91,39 @@ class ManifestCorpus(_SpeechCorpus):
         data: folder of the manifests.
         subset: name of the subset.
         config_yaml: name of the data configuration in the folder.
+        extra_sources: folders whose manifest of the same name adds utterances; their configuration
+            has the same name.
+
+    Raises:
+        UsageError: a manifest or a configuration cannot be read, or the manifests differ in their
+            columns.
     """
 
     suffix = ".tsv"
     hypothesis_lines = "D"  # the table holds text, which training tokenises
 
-    def __init__(self, data: Path, subset: str, config_yaml: str) -> None:
+    def __init__(
+        self, data: Path, subset: str, config_yaml: str, extra_sources: Sequence[Path] = ()
+    ) -> None:
         self.generate_args = ["--task", "distill_speech_to_text", "--config-yaml", config_yaml]
         self._config = read_config(data / config_yaml)
+        self._others = [(folder, read_config(folder / config_yaml)) for folder in extra_sources]
         super().__init__(data, subset)
 
     def _read(self) -> None:
         self.columns, self.rows = read_table(self.path)
+        own = len(self.rows)
+        for folder, config in self._others:
+            path = folder / self.path.name
+            columns, rows = read_table(path)
+            if columns != self.columns:
+                raise UsageError(
+                    f"{path} has the columns {', '.join(columns)} (--extra-source) and {self.path} "
+                    f"{', '.join(self.columns)}: give both the same"
+                )
+            root = Path(config.audio_root).absolute()
+            self.rows += [{**row, "audio": (root / row["audio"]).as_posix()} for row in rows]
+        self.extra = len(self.rows) - own
         self._frames = sum(int(row["n_frames"]) for row in self.rows)
 
     def __len__(self) -> int:
@@ -111,6 +132,17 @@ class ManifestCorpus(_SpeechCorpus):
     def tokens(self) -> int:
         """Return the number of frames."""
         return self._frames
+
+    def stage(self, folder: Path) -> None:
+        """Link the data folder's entries, and write the manifest where there are other folders."""
+        super().stage(folder)
+        if self.extra:
+            staged = folder / f"{GENERATED}{self.suffix}"
+            staged.unlink()
+            with open(staged, "w", encoding="utf-8", newline="") as stream:
+                table = csv.DictWriter(stream, self.columns, **TABLE_FORMAT)
+                table.writeheader()
+                table.writerows(self.rows)
 
     def writer(self, folder: Path) -> "_TableWriter":
         """Begin ``train.tsv`` in a folder."""
@@ -121,7 +153,11 @@ class ManifestCorpus(_SpeechCorpus):
         return [(root / row["audio"]).as_posix() for row in self.rows]
 
     def _referenced(self) -> Dict[str, Path]:
-        return referenced_files(self._config.config, self.data)
+        others = {
+            f"extra source {k}": folder / self.path.name
+            for k, (folder, _) in enumerate(self._others)
+        }
+        return {**referenced_files(self._config.config, self.data), **others}
 
 
 class _TableWriter(CorpusWriter):

@@ -3,9 +3,8 @@
 import os
 import re
 import struct
-from itertools import count
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +17,14 @@ from .corpus import GENERATED, Corpus, CorpusWriter, copy_files
 _FILE = re.compile(r"(?P<split>.+)\.(?P<pair>[^.]+-[^.]+)\.(?P<language>[^.]+)\.(bin|idx)")
 
 
+class _Part(NamedTuple):
+    """A subset: its name, and the paths of its sides without ``.idx`` and ``.bin``."""
+
+    name: str
+    source: Path
+    target: Optional[Path]
+
+
 class SentencePairCorpus(Corpus):
     """Sources of a subset, and their targets if the data has some.
 
@@ -28,14 +35,23 @@ class SentencePairCorpus(Corpus):
         subset: name of the subset.
         source_lang: source language; the files may be named for the opposite direction.
         target_lang: target language.
+        extra_sources: folders whose subset of the same name adds sources.
 
     Raises:
-        UsageError: the folder does not hold this subset or a dictionary.
+        UsageError: a folder does not hold this subset or a dictionary, or the dictionaries of the
+            source differ.
     """
 
     hypothesis_lines = "H"
 
-    def __init__(self, data: Path, subset: str, source_lang: str, target_lang: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        subset: str,
+        source_lang: str,
+        target_lang: str,
+        extra_sources: Sequence[Path] = (),
+    ) -> None:
         self.data, self.languages = data, (source_lang, target_lang)
         self.pair = f"{source_lang}-{target_lang}"
         for language in self.languages:
@@ -46,48 +62,70 @@ class SentencePairCorpus(Corpus):
                     "copy the dictionary of the ensemble's data"
                 )
         self.dictionaries = [_dictionary(data / f"dict.{k}.txt") for k in self.languages]
-        self.subsets = list(self._series(subset))
-        if not self.subsets:
+        own = self._series(data, subset)
+        if not own:
             raise UsageError(
                 f"{data / f'{subset}.{self.pair}.{source_lang}.idx'} does not exist: check "
                 "--subset and the languages"
             )
-        source, target = self.languages
-        self.sources = self._load([self._prefix(name, source) for name in self.subsets], 0)
-        prefixes = [self._prefix(name, target) for name in self.subsets]
-        found = [prefix for prefix in prefixes if prefix is not None]
-        self.references = self._load(found, 1) if len(found) == len(prefixes) else None
-        if self.references is not None and len(self.references) != len(self.sources):
+        others = [part for folder in extra_sources for part in self._extra(folder, subset)]
+        self._own, self._others = own, others
+        self.sources = self._load([part.source for part in (*own, *others)], 0)
+        self.extra = sum(len(self._load([part.source], 0)) for part in others)
+        found = [part.target for part in own if part.target is not None]
+        self.references = self._load(found, 1) if len(found) == len(own) else None
+        referenced = len(self.sources) - self.extra
+        if self.references is not None and len(self.references) != referenced:
             raise UsageError(
-                f"'{subset}' of {data} has {len(self.sources):,} sources and "
+                f"'{subset}' of {data} has {referenced:,} sources and "
                 f"{len(self.references):,} targets: run fairseq-preprocess again"
             )
-        if len(self.sources) == 0:
+        if referenced == 0:
             raise UsageError(f"subset '{subset}' of {data} is empty")
         self.generate_args = [
             "--task", "distill_translation",
             "--source-lang", source_lang, "--target-lang", target_lang,
         ]  # fmt: skip
 
-    def _series(self, subset: str) -> Iterator[str]:
-        """Yield the subsets that fairseq-train joins."""
+    def _series(self, folder: Path, subset: str) -> List["_Part"]:
+        """Return the subsets that fairseq-train joins."""
         joins = subset.startswith("train") and not subset[-1].isdigit()
-        for k in count():
-            name = f"{subset}{k or ''}"
-            if self._prefix(name, self.languages[0]) is None or (k and not joins):
-                return
-            yield name
+        parts: List[_Part] = []
+        while joins or not parts:
+            name = f"{subset}{len(parts) or ''}"
+            source, target = (self._prefix(folder, name, language) for language in self.languages)
+            if source is None:
+                break
+            parts.append(_Part(name, source, target))
+        return parts
 
-    def _prefix(self, subset: str, language: str) -> Optional[Path]:
+    def _extra(self, folder: Path, subset: str) -> List["_Part"]:
+        """Return the sources of another folder."""
+        language = self.languages[0]
+        path = folder / f"dict.{language}.txt"
+        parts = self._series(folder, subset)
+        if not parts:
+            raise UsageError(
+                f"{folder} holds no sources '{subset}' in {language} (--extra-source): write them "
+                "with fairseq-preprocess --only-source --trainpref"
+            )
+        if not path.is_file() or _dictionary(path) != self.dictionaries[0]:
+            raise UsageError(
+                f"{path} is not the dictionary of {self.data}: run fairseq-preprocess with "
+                f"--srcdict {self.data / path.name}"
+            )
+        return parts
+
+    def _prefix(self, folder: Path, subset: str, language: str) -> Optional[Path]:
         """Find a side of a subset like fairseq, which accepts files of the opposite direction."""
         source, target = self.languages
         for pair in (f"{source}-{target}", f"{target}-{source}", f"{source}-None"):
-            prefix = self.data / f"{subset}.{pair}.{language}"
+            prefix = folder / f"{subset}.{pair}.{language}"
             if indexed_dataset.dataset_exists(str(prefix), impl=None):
                 return prefix
         return None
 
-    def _load(self, prefixes: Sequence[Optional[Path]], side: int) -> Any:
+    def _load(self, prefixes: Sequence[Path], side: int) -> Any:
         parts = []
         for prefix in prefixes:
             require_intact(str(prefix), self.dictionaries[side])
@@ -116,11 +154,16 @@ class SentencePairCorpus(Corpus):
 
     def made_of(self, translated: bool) -> Dict[str, Any]:
         """Describe dictionaries, sentences and held-out subsets."""
+        sides = {
+            f"{part.name} {language}": prefix
+            for part in self._own
+            for language, prefix in zip(self.languages, (part.source, part.target))
+            if prefix is not None
+        }
+        sides.update({f"extra source {k}": part.source for k, part in enumerate(self._others)})
         files = {
-            f"{name} {language}{ending}": Path(f"{self._prefix(name, language)}{ending}")
-            for name in self.subsets
-            for language in self.languages
-            if self._prefix(name, language) is not None
+            f"{name}{ending}": Path(f"{prefix}{ending}")
+            for name, prefix in sides.items()
             for ending in (".bin", ".idx")
         }
         return {
@@ -150,7 +193,7 @@ class SentencePairCorpus(Corpus):
         """Return the files that go into the set as they are, by their names there."""
         files = {f"dict.{name}.txt": self.data / f"dict.{name}.txt" for name in self.languages}
         for subset in sorted(self._other_subsets()):
-            prefixes = {name: self._prefix(subset, name) for name in self.languages}
+            prefixes = {name: self._prefix(self.data, subset, name) for name in self.languages}
             for language, prefix in prefixes.items():
                 if None in prefixes.values():  # no targets, so training cannot use it
                     continue

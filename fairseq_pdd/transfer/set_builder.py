@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..checkpoints.fit import require_files
 from ..errors import UsageError
 from ..records.files import lock_file, write_text
+from ..records.shards import shard_of
 from ..teacher.cache.content import checkpoints_sha256
 from ..teacher.cache.layout import differences, require_subset_name
 from .corpus import Corpus
@@ -19,7 +20,7 @@ from .manifests import ManifestCorpus, UtteranceListCorpus
 from .members import languages, require_fit
 from .options import search_options
 from .pairs import SentencePairCorpus
-from .settings import TransferSettings, shard_of
+from .settings import TransferSettings
 from .translate import has_finished_part, translate
 
 MANIFEST = "transfer-set.json"
@@ -75,12 +76,11 @@ def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) 
     work = _work(destdir)
     _prepare_work(work, made_of)
 
-    pairs = 0
-    dropped = 0
+    pairs = extra = dropped = 0
     output = _empty(work / "set")
     with corpus.writer(output) as writer:
         if settings.needs_references:
-            for index in range(len(corpus)):
+            for index in range(len(corpus) - corpus.extra):
                 writer.add_reference(index)
                 pairs += 1
         if settings.translates:
@@ -92,6 +92,7 @@ def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) 
                     continue
                 writer.add_hypothesis(index, hypothesis)
                 pairs += 1
+                extra += index >= len(corpus) - corpus.extra
     if pairs == 0:
         raise UsageError(
             f"the ensemble translated no sentence of '{settings.subset}' (--subset): all are too "
@@ -99,6 +100,8 @@ def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) 
         )
     corpus.copy_rest(output)
     counts = {"pairs": pairs, "sentences": len(corpus), "dropped": dropped}
+    if corpus.extra:
+        counts["extra_pairs"] = extra  # the last ones
     write_text(
         output / MANIFEST, json.dumps({"made_of": made_of, "counts": counts}, indent=2) + "\n"
     )
@@ -106,6 +109,7 @@ def _build(settings: TransferSettings, corpus: Corpus, made_of: Dict[str, Any]) 
     shutil.rmtree(work)
     tqdm.write(
         f"{destdir}: {pairs:,} pairs from {len(corpus):,} sentences"
+        + (f", {extra:,} of extra sources" if corpus.extra else "")
         + (f", {dropped:,} without translation dropped" if dropped else "")
     )
 
@@ -142,22 +146,34 @@ def _check(settings: TransferSettings) -> None:
             "trained on, one folder at a time"
         )
     require_subset_name(settings.subset, "--subset")
+    for folder in settings.extra_sources:
+        if not folder.is_dir():
+            raise UsageError(f"folder {folder} of --extra-source does not exist")
+    if settings.extra_sources and not settings.translates:
+        raise UsageError(
+            "--extra-source adds sources for the ensemble to label: give --targets ensemble or both"
+        )
     require_files(settings.checkpoints, "--path")
 
 
 def _corpus(settings: TransferSettings) -> Corpus:
     """Open the subset as the kind of data that the folder's files show."""
-    data, subset = settings.data, settings.subset
+    data, subset, extra = settings.data, settings.subset, settings.extra_sources
     if (data / settings.config_yaml).is_file():
-        return ManifestCorpus(data, subset, settings.config_yaml)
+        return ManifestCorpus(data, subset, settings.config_yaml, extra)
     if (data / "dict.txt").is_file() and any(data.glob("*.json")):
+        if extra:
+            raise UsageError(
+                f"--extra-source does not read the lists of {data}: add the utterances to a copy "
+                f"of {subset}.json"
+            )
         return UtteranceListCorpus(data, subset)
     if any(data.glob("*.tsv")) and not any(data.glob("*.idx")):
         raise UsageError(
             f"{data} holds manifests and no {settings.config_yaml}: give the name of their "
             "configuration with --config-yaml"
         )
-    return SentencePairCorpus(data, subset, *languages(settings))
+    return SentencePairCorpus(data, subset, *languages(settings), extra)
 
 
 def _made_of(settings: TransferSettings, corpus: Corpus, options: Dict[str, Any]) -> Dict[str, Any]:

@@ -153,7 +153,28 @@ CASES: "List[Bad[Scene]]" = [
         generate("--constraints"),
         ["--constraints", "-interactive"],
     ),
-    Bad("shards that fairseq ignores", generate("--num-shards", 2), ["--distributed-world-size"]),
+    Bad(
+        "shards by two pairs of options",
+        generate("--num-shards", 2, "--distributed-world-size", 2),
+        ["--num-shards and --distributed-world-size"],
+    ),
+    Bad(
+        "a shard's number without the number of all",
+        generate("--shard-id", 1),
+        ["--shard-id 1 needs --num-shards"],
+    ),
+    Bad("a shard beyond the last", generate("--num-shards", 2, "--shard-id", 2), ["from 0 to 1"]),
+    Bad(
+        "shards that overwrite fairseq's file",
+        generate("--num-shards", 2, "--results-path", "{root}/results"),
+        ["--results-path", "results: each shard would overwrite", "--uncertainty-path"],
+    ),
+    Bad(
+        "shards of lines",
+        interactive("--num-shards", 2),
+        ["--num-shards and --shard-id have no effect"],
+        stdin="a\n",
+    ),
     Bad(
         "more processes than batches",
         generate("--distributed-world-size", 99, "--distributed-rank", 98),

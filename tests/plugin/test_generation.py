@@ -14,7 +14,9 @@ from typing import Any, Dict, List, NamedTuple
 import pytest
 import torch
 from fairseq.models.transformer import TransformerEncoderBase
+from typer.testing import CliRunner
 
+from fairseq_pdd.cli.main import app
 from fairseq_pdd.generation import HypothesisScorer, scorer
 from fairseq_pdd.records import JsonLinesWriter
 
@@ -407,7 +409,7 @@ def test_each_process_has_a_file_of_its_own(workspace, runs, tmp_path, option):
             "--distributed-world-size", 2, "--distributed-rank", rank,
         )  # fmt: skip
     name = "u" if option == "--uncertainty-path" else "uncertainty-test"
-    files = [tmp_path / f"{name}.rank{rank}-of-2.jsonl" for rank in (0, 1)]
+    files = [tmp_path / f"{name}.shard{rank}-of-2.jsonl" for rank in (0, 1)]
     assert sorted(tmp_path.glob("*.jsonl")) == files
     parts = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files]
     assert all(len(part) > 20 for part in parts)
@@ -417,6 +419,28 @@ def test_each_process_has_a_file_of_its_own(workspace, runs, tmp_path, option):
     ):
         assert key(record) == key(expected)
         assert record["tokens"] == expected["tokens"]
+
+
+def test_joined_shards_are_the_records_of_one_process(workspace, tmp_path):
+    options = (workspace.data, workspace.pd_send2, "--nbest", 2, "--max-tokens", 60)
+    whole, joined = tmp_path / "whole.jsonl", tmp_path / "folder" / "joined.jsonl"
+    inprocess.generate(*options, "--uncertainty-path", whole)
+    printed = [
+        inprocess.generate(
+            *options, "--uncertainty-path", joined, "--num-shards", 3, "--shard-id", shard
+        )
+        for shard in (2, 0, 1)
+    ]
+    numbers = sorted(
+        int(line.split("\t")[0][2:]) for lines in printed for line in lines if line[:2] == "S-"
+    )
+    assert numbers == list(range(43))
+    result = CliRunner().invoke(app, ["join-records", str(joined)])
+    assert result.output == f"{joined}: records of 43 sentences\n"
+    lines = whole.read_bytes().splitlines()
+    in_order = sorted(lines, key=lambda line: itemgetter("id", "rank")(json.loads(line)))
+    assert lines != in_order
+    assert joined.read_bytes().splitlines() == in_order
 
 
 def test_a_device_a_pipe_and_a_link_are_written_and_stay(workspace, runs, tmp_path):

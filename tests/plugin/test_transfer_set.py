@@ -23,6 +23,7 @@ from fairseq_pdd.transfer import pairs as pairs_module
 from fairseq_pdd.transfer import set_builder, translate
 
 from . import commands, inprocess
+from .commands import USER_DIR
 
 
 def invoke(*args: Any) -> str:
@@ -292,6 +293,53 @@ def test_monolingual_data_is_translated(
     assert made == [(source, output(data)) for source, _ in pairs(workspace.data, "valid")]
 
 
+def test_the_ensemble_labels_extra_sources_without_their_targets(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Generator(monkeypatch)
+    mono, parallel = tmp_path / "mono", tmp_path / "parallel"
+    for folder, pair, subset in ((mono, "xx-None", "test"), (parallel, "xx-yy", "valid")):
+        folder.mkdir()
+        shutil.copy(workspace.data / "dict.xx.txt", folder)
+        for language in ("xx",) if folder == mono else ("xx", "yy"):
+            for suffix in ("bin", "idx"):
+                shutil.copy(
+                    workspace.data / f"{subset}.xx-yy.{language}.{suffix}",
+                    folder / f"train.{pair}.{language}.{suffix}",
+                )
+    destdir = tmp_path / "set"
+    args = (workspace.data, "--path", workspace.teachers, "--destdir", destdir)
+    args = (*args, "--targets", "both", "--extra-source", mono)
+    report = invoke(*args, "--extra-source", parallel)
+    own = pairs(workspace.data, "train")
+    extra = pairs(workspace.data, "test") + pairs(workspace.data, "valid")
+    outputs = [(source, output(workspace.data)) for source, _ in own + extra]
+    assert pairs(destdir, "train") == own + outputs
+    assert f"{len(extra)} of extra sources" in report
+    counts = json.loads((destdir / set_builder.MANIFEST).read_text())["counts"]
+    assert counts == {
+        "pairs": len(own) + len(outputs), "sentences": len(outputs), "dropped": 0,
+        "extra_pairs": len(extra),
+    }  # fmt: skip
+    # held-out sets are those of the domain
+    assert pairs(destdir, "test") == pairs(workspace.data, "test")
+    assert "complete already" in invoke(*args, "--extra-source", parallel)
+    with pytest.raises(UsageError, match=r"differs in .*extra source 1"):
+        invoke(*args)
+
+
+def test_extra_sources_of_another_dictionary_are_refused(workspace: Any, tmp_path: Path) -> None:
+    data = tmp_path / "other"
+    shutil.copytree(workspace.data, data)
+    lines = (data / "dict.xx.txt").read_text("utf-8").splitlines(keepends=True)
+    (data / "dict.xx.txt").write_text("".join(lines[::-1]), "utf-8")
+    with pytest.raises(UsageError, match=r"other/dict\.xx\.txt is not the dictionary.*--srcdict"):
+        invoke(
+            workspace.data, "--path", workspace.teachers, "--destdir", tmp_path / "set",
+            "--extra-source", data,
+        )  # fmt: skip
+
+
 def test_a_set_of_the_opposite_direction_is_one_that_training_accepts(
     workspace: Any, copies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,6 +508,9 @@ def test_options_behind_the_dashes_reach_fairseq_generate(
         ({"--subset": "valid7"}, "valid7.xx-yy.xx.idx"),
         ({"--source-lang": "zz", "--target-lang": "yy"}, "dict.zz.txt"),
         ({"data": "no-such-folder"}, "no-such-folder"),
+        ({"--extra-source": "no-such-folder"}, "no-such-folder of --extra-source"),
+        ({"--extra-source": USER_DIR}, "holds no sources 'train' in xx"),
+        ({"--extra-source": ".", "--targets": "reference"}, "give --targets ensemble"),
     ],
 )
 def test_bad_input_is_named(workspace: Any, tmp_path: Path, change: Any, culprit: str) -> None:

@@ -58,6 +58,56 @@ def test_tables_get_the_text_of_fairseq_generate(workspace, tmp_path):
     assert len(task.dataset("train")) == len(made)
 
 
+def test_extra_recordings_are_those_of_fairseq_generate(workspace, tables, tmp_path):
+    """Their paths belong to another folder, and their transcripts are not used."""
+    extra = Path(shutil.copytree(workspace.tables, tmp_path / "extra"))
+    config = (workspace.tables / "config.yaml").read_text("utf-8")
+    root = workspace.tables.parent
+    (extra / "config.yaml").write_text(f"{config}\naudio_root: {root}\n", "utf-8")
+    text = (workspace.tables / "test.tsv").read_text("utf-8").replace(f"{root}/", "")
+    assert "\t/" not in text
+    (extra / "valid.tsv").write_text(text, "utf-8")
+    args = (
+        tables, "--path", workspace.teachers, "--destdir", tmp_path / "set", "--subset", "valid",
+        "--beam", 2, "--extra-source", extra, "--", "--cpu", "--max-len-b", 20,
+    )  # fmt: skip
+    invoke(*args)
+    expected = []
+    for subset in ("valid", "test"):
+        rows = spoken.read_table(workspace.tables / f"{subset}.tsv")
+        lines = inprocess.generate(
+            workspace.tables, workspace.teachers, "--task", "distill_speech_to_text",
+            "--gen-subset", subset, "--beam", 2, "--max-len-b", 20,
+        )  # fmt: skip
+        texts = {
+            int(line[2:].split("\t")[0]): line.split("\t")[2]
+            for line in lines
+            if line.startswith("D-")
+        }
+        expected += [
+            {**row, "tgt_text": texts[i]} for i, row in enumerate(rows) if texts[i].strip()
+        ]
+    assert spoken.read_table(tmp_path / "set" / "train.tsv") == expected
+    assert spoken.read_table(tmp_path / "set" / "test.tsv") == spoken.read_table(
+        tables / "test.tsv"
+    )
+
+
+def test_extra_recordings_that_do_not_fit_are_refused(workspace, tables, tmp_path):
+    args = (tables, "--path", workspace.teachers, "--destdir", tmp_path / "set", "--extra-source")
+    extra = tmp_path / "extra"
+    shutil.copytree(tables, extra)
+    (extra / "train.tsv").write_text("audio\tid\tn_frames\ttgt_text\na\tb\t3\tc\n", "utf-8")
+    with pytest.raises(UsageError, match=r"extra/train\.tsv has the columns audio, id.*the same"):
+        invoke(*args, extra)
+    (extra / "train.tsv").unlink()
+    with pytest.raises(UsageError, match=r"extra/train\.tsv does not exist"):
+        invoke(*args, extra)
+    lists = (workspace.lists, "--path", workspace.vgg_teachers, "--destdir", tmp_path / "set")
+    with pytest.raises(UsageError, match=r"--extra-source does not read the lists.*train\.json"):
+        invoke(*lists, "--extra-source", extra)
+
+
 def test_lists_get_the_pieces(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(set_builder, "translate", lambda *_: {0: "▁ b a d ▁nib", 1: "", 3: "▁ u"})
     invoke(
