@@ -53,6 +53,7 @@ COMMANDS = [
     "assess errors",
     "assess token-errors",
     "assess calibration",
+    "assess faithfulness",
     "assess table",
 ]
 

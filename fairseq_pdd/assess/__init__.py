@@ -1,4 +1,4 @@
-"""Assessment of records: detection of out-of-domain input and of errors, calibration, tables.
+"""Assessment of records: detection, calibration, faithfulness, tables.
 
 The functions read records only, so they serve any system that writes them. Modules import
 libraries that are slow to load (scikit-learn, SciPy, sacreBLEU) inside their functions. The
@@ -8,6 +8,14 @@ packages of the extra ``assess`` are needed; without them, the import raises
 
 from .._requirements import require_extra
 from .calibration import Reliability, reliability_diagram
+from .faithfulness import (
+    Faithfulness,
+    Level,
+    WithoutTotal,
+    detect_without_total,
+    faithfulness_of,
+    plain_measures,
+)
 from .layout import (
     System,
     choose_systems,
@@ -40,6 +48,8 @@ __all__ = [
     "Combination",
     "Detection",
     "Estimate",
+    "Faithfulness",
+    "Level",
     "Metric",
     "Pieces",
     "Quality",
@@ -50,6 +60,7 @@ __all__ = [
     "Style",
     "System",
     "Table",
+    "WithoutTotal",
     "WordErrors",
     "WordScores",
     "build_table",
@@ -62,6 +73,8 @@ __all__ = [
     "corpus_quality",
     "detect",
     "detect_all",
+    "detect_without_total",
+    "faithfulness_of",
     "find_systems",
     "label_of",
     "latex",
@@ -69,6 +82,7 @@ __all__ = [
     "make_table",
     "markdown",
     "negative_log_likelihood",
+    "plain_measures",
     "rejection",
     "reliability_diagram",
     "roc_auc",

@@ -10,7 +10,8 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 from ..errors import UsageError
 
 TEST, OOD_PREFIX = "test", "ood_"
-# references, and the ensemble's output, scored by fairseq-generate --score-reference
+# references, and the ensemble's output, scored by fairseq-generate --score-reference; those of
+# out-of-domain sets are nll_ood_NAME
 NLL, NLL_ENSEMBLE = "nll", "nll_ensemble"
 _SEED = re.compile(r"(?<=.)-seed\d+$", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -68,6 +69,18 @@ def split_label(
 def is_used(name: str) -> bool:
     """Return True for a set that tables use: test, out-of-domain or scored references."""
     return name in (TEST, NLL, NLL_ENSEMBLE) or name.startswith(OOD_PREFIX)
+
+
+def is_scored(name: str) -> bool:
+    """Return True for a set of given outputs, which is ``nll`` or ``nll_NAME``."""
+    return name == NLL or name.startswith(f"{NLL}_")
+
+
+def in_domain_of(name: str) -> Optional[str]:
+    """Return the in-domain set of an out-of-domain one; ``None`` for other sets."""
+    if name.startswith(OOD_PREFIX):
+        return TEST
+    return NLL if name.startswith(f"{NLL}_{OOD_PREFIX}") else None
 
 
 def set_files(folder: Path) -> List[Path]:

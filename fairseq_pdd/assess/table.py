@@ -8,7 +8,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..records import EXPR_PREFIX, FIELDS
-from .layout import NLL, NLL_ENSEMBLE, TEST, System, is_used, label_of, set_name, sets_of
+from .layout import NLL, NLL_ENSEMBLE, TEST, System, is_scored, is_used, label_of, set_name, sets_of
 from .ood import detect, log_copies, log_undefined
 from .quality import Metric
 from .scores import Combination, check_measures, check_same_lists
@@ -76,7 +76,7 @@ def build_table(systems: Sequence[System], style: Style) -> Table:
 
     check_style(style)
     sets = sets_of(systems)
-    unused = [name for name in sets if not is_used(name)]
+    unused = [name for name in sets if not is_used(name) and not is_scored(name)]
     if unused:
         logger.warning(
             "no column shows %s: the records of an out-of-domain set are in ood_NAME.jsonl",

@@ -40,8 +40,9 @@ def report(
     """Write one HTML page: tables, plots, and every output shaded by its tokens' uncertainty.
 
     The folders are those of `fairseq-pdd assess table`: test.jsonl, ood_NAME.jsonl for each
-    out-of-domain set and, optionally, nll.jsonl and nll_ensemble.jsonl. The page needs no network
-    and no other file; send it by mail or open it on a phone.
+    out-of-domain set and, optionally, nll.jsonl, nll_ensemble.jsonl and nll_ood_NAME.jsonl, on
+    which systems are compared with an ensemble. The page needs no network and no other file; send
+    it by mail or open it on a phone.
     """
     from ..report.assemble import build_report
 

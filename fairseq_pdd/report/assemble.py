@@ -6,11 +6,12 @@ from typing import Dict, List, Sequence, Tuple
 from tqdm import tqdm
 
 from ..assess import RunSummary, Style, System, label_of, sets_of
-from ..assess.layout import NLL, NLL_ENSEMBLE, TEST
+from ..assess.layout import TEST, is_scored
 from ..assess.table import check_style
 from ..records import read_records
 from .browser import BrowserData
 from .browser_columns import BrowserColumns, browser_columns
+from .faithfulness import total_and_rmi
 from .page import render_page
 from .run_errors import Run, assess_errors
 from .sections import make_sections
@@ -54,16 +55,18 @@ def _read_run(
     summary = RunSummary(folder, test, style)
     errors = assess_errors(test.best(), summary.inside, style.metric)
     columns = {TEST: browser_columns(test, nbest, sentences)}
+    scored = {}
     for name in sets:
         if name == TEST:
             continue
-        # scored references are no outputs to browse
-        scored = name in (NLL, NLL_ENSEMBLE)
-        records = read_records(folder / f"{name}.jsonl", token_ranks=0 if scored else nbest)
+        given = is_scored(name)
+        records = read_records(folder / f"{name}.jsonl", token_ranks=1 if given else nbest)
         summary.add(name, records)
-        if not scored:
+        if given:  # no outputs to browse
+            scored[name] = total_and_rmi(records.best())
+        else:
             columns[label_of(name)] = browser_columns(records, nbest, sentences)
-    return Run(summary, errors), columns
+    return Run(summary, errors, scored), columns
 
 
 def _count(number: int, noun: str) -> str:

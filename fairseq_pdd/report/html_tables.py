@@ -12,18 +12,23 @@ Details = Mapping[str, Mapping[str, str]]
 
 
 def html_table(
-    table: Table, columns: Sequence[Column], label: str, details: Optional[Details] = None
+    table: Table,
+    columns: Sequence[Column],
+    label: str,
+    details: Optional[Details] = None,
+    bold: bool = True,
 ) -> str:
-    """Render some columns of a table; the highest value of a column in a group is bold.
+    """Render some columns of a table.
 
     Args:
         table: results.
         columns: columns of ``table`` to show.
         label: name of the table for screen readers.
         details: small print by system and key of the column.
+        bold: True to emphasise the highest value of each column in a group.
     """
     cells = {row[0]: dict(zip((c.key for c in table.columns), row[1:])) for row in table.cells()}
-    best = {column.key: _highest(table, column) for column in columns if column.group}
+    best = {c.key: _highest(table, c) for c in columns if bold and c.group}
     body = []
     for system, texts in cells.items():
         row = [f'<th scope="row">{html.escape(system)}</th>']

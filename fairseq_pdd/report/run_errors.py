@@ -50,10 +50,18 @@ class RunErrors:
 
 
 class Run(NamedTuple):
-    """One run of a system, as tables and plots show it."""
+    """One run of a system, as tables and plots show it.
+
+    Attributes:
+        summary: its values of sentences.
+        errors: its errors on the test set.
+        scored: total and RMI of given outputs (:func:`~fairseq_pdd.assess.layout.is_scored`), by
+            set, with those of tokens.
+    """
 
     summary: RunSummary
     errors: RunErrors
+    scored: Dict[str, RecordSet]
 
 
 def assess_errors(

@@ -9,6 +9,7 @@ from ..assess import Metric, Style, Table, detect, make_table, set_name
 from ..assess.layout import OOD_PREFIX
 from ..assess.quality import ERROR_LABELS
 from ..assess.table import MISSING, several_runs
+from .faithfulness import faithfulness_section
 from .figures import plots_of
 from .html_tables import html_notes, html_table
 from .run_errors import ERROR_COLUMNS, Run
@@ -31,6 +32,7 @@ def make_sections(runs: Runs, style: Style) -> str:
         [
             _section("quality", "Quality", _quality(table, runs, style.metric)),
             _section("ood", "Out-of-domain detection", _detection(table, runs, style)),
+            _section("faithfulness", "Faithfulness", faithfulness_section(runs)),
             _section("plots", "Plots", plots_of(runs, style.metric)),
         ]
     )

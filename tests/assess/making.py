@@ -78,6 +78,19 @@ def records(
     return made
 
 
+def rescored(outputs: Sequence[Dict[str, Any]], seed: int, kind: str) -> List[Dict[str, Any]]:
+    """Score the same outputs by another system, whose values are similar."""
+    rng = random.Random(seed)
+    names = SINGLE if kind == "single" else MEASURES
+    made = []
+    for record in outputs:
+        values: Dict[str, Optional[List[float]]] = dict.fromkeys(MEASURES)
+        for name in names:
+            values[name] = [value * rng.uniform(0.4, 1.6) for value in record["token"][name]]
+        made.append({**record, **block(values), "expr": None})
+    return made
+
+
 def write(path: Path, lines: Sequence[Any]) -> Path:
     """Write a file of records."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """``fairseq-pdd assess``, from files to tables, JSON and figures."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner, Result
 
@@ -125,6 +127,85 @@ def test_calibration(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "reliability.png").exists()
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two systems that scored the same references, in and out of domain, and their outputs."""
+    root = tmp_path_factory.mktemp("pair")
+    for number, (name, scale) in enumerate({"nll": 0.4, "nll_ood_x": 0.6}.items()):
+        outputs = making.records(30, scale, seed=number, nbest=1)
+        making.write(root / "ensemble" / f"{name}.jsonl", outputs)
+        for kind in ("student", "single"):
+            made = making.rescored(outputs, number, kind)
+            making.write(root / kind / f"{name}.jsonl", made[::-1])
+    for number, kind in enumerate(("ensemble", "student", "single")):
+        for name, scale in {"test": 0.4, "ood_x": 0.6}.items():
+            made = making.records(30, scale, seed=number, kind=kind)
+            making.write(root / kind / f"{name}.jsonl", made)
+    return root
+
+
+def column(path: Path, measure: str, level: str = "sequence") -> np.ndarray:
+    """Return the values of the best hypotheses, by ascending id."""
+    made = sorted((r for r in lines(path) if r["rank"] == 0), key=lambda r: int(r["id"]))
+    return np.hstack([r[level][measure] for r in made])
+
+
+def test_faithfulness(pair: Path, tmp_path: Path) -> None:
+    out = tmp_path / "faithfulness.json"
+    student, ensemble = pair / "student", pair / "ensemble"
+    result = run("faithfulness", student, ensemble, "--json", out, "--resamples", 50)
+    made = load(out)
+    assert list(made["correlations"]) == ["nll", "nll_ood_x"]
+    for name, levels in made["correlations"].items():
+        for level, key in (("token", "token"), ("sentence", "sequence")):
+            assert list(levels[level]) == list(making.MEASURES)
+            for measure, found in levels[level].items():
+                x, y = (column(f / f"{name}.jsonl", measure, key) for f in (student, ensemble))
+                total = column(student / f"{name}.jsonl", "total", key)
+                value, low, high = found["spearman"].values()
+                assert value == pytest.approx(spearmanr(x, y).statistic)
+                assert low < value < high
+                assert found["by_total"]["value"] == pytest.approx(spearmanr(total, y).statistic)
+                assert f"{low:.2f} – {high:.2f}" in result.output
+            assert levels[level]["total"]["given_total"] is None
+            assert levels[level]["rmi"]["given_total"] is not None
+            assert (levels[level]["rmi"]["given_total_and_length"] is None) == (level == "token")
+    assert {n: f["in_domain"] for n, f in made["out_of_domain"].items()} == {
+        "nll_ood_x": "nll",
+        "ood_x": "test",
+    }
+    for name, systems in made["out_of_domain"].items():
+        for folder in (student, ensemble):
+            assert "total" not in systems[folder.name]
+            sets = [column(folder / f"{n}.jsonl", "rmi") for n in (systems["in_domain"], name)]
+            auc = roc_auc_score(np.repeat([0, 1], 30), np.concatenate(sets))
+            assert systems[folder.name]["rmi"]["roc_auc"]["value"] == pytest.approx(auc)
+            assert 0 < systems[folder.name]["rmi"]["residual"]["value"] < 1
+            assert f"{name} against {systems['in_domain']}, {folder.name} (%)" in result.output
+
+
+def test_faithfulness_of_a_single_model_is_that_of_its_total(pair: Path) -> None:
+    options = ["--resamples", 0, "--measure", "rmi"]
+    result = run("faithfulness", pair / "single", pair / "ensemble", *options)
+    rows = [line.split("│")[1:-1] for line in result.output.splitlines() if line.startswith("│")]
+    cells = [cell.strip() for cell in rows[0]]
+    assert cells[:3] == ["rmi", "–", "–"]
+    assert float(cells[3])
+    assert cells[4] == "–"
+    assert float(cells[5])
+
+
+def test_scored_outputs_need_no_column(
+    pair: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(pair / "student", tmp_path / "student")
+    run("table", tmp_path)
+    assert "no column shows" not in caplog.text
+    shutil.copy(pair / "student" / "nll.jsonl", tmp_path / "student" / "other.jsonl")
+    run("table", tmp_path)
+    assert "no column shows other.jsonl" in caplog.text
+
+
 def test_table(folder: Path, tmp_path: Path) -> None:
     out = [tmp_path / name for name in ("t.md", "t.tex", "t.json")]
     result = run("table", folder, "--kind", "speech", "--markdown", out[0], "--latex", out[1],
@@ -160,6 +241,10 @@ def test_table_of_selected_rows_and_columns(folder: Path) -> None:
         (["errors", "{e}/test.jsonl", "--json", "{e}/test.jsonl/x.json"], "cannot write"),
         (["errors", "{e}/test.jsonl", "--plots", "{e}/test.jsonl"], "cannot write"),
         (["table", "{e}"], "has no records: <system>/test.jsonl is expected there"),
+        (["faithfulness", "{s}", "{e}"], "nll.jsonl have different outputs, first of id 0"),
+        (["faithfulness", "{s}/..", "{e}/.."], "has no outputs that both systems scored"),
+        (["faithfulness", "{s}/test.jsonl", "{e}"], "test.jsonl is no folder"),
+        (["faithfulness", "{s}", "{e}", "--json", "{e}/nll.jsonl"], "holds the records"),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, args: "list[str]", message: str) -> None:
@@ -172,9 +257,8 @@ def test_bad_input_is_one_line(folder: Path, args: "list[str]", message: str) ->
 
 
 def test_help_explains_every_command() -> None:
-    assert {"ood", "errors", "token-errors", "calibration", "table"} <= set(
-        run("--help").output.split()
-    )
+    commands = {"ood", "errors", "token-errors", "calibration", "faithfulness", "table"}
+    assert commands <= set(run("--help").output.split())
     assert "bootstrap" in run("ood", "--help").output
     assert "PRR" in run("errors", "--help").output
 

@@ -34,6 +34,7 @@ ASSESS = {
     "errors": ["{0}/test.jsonl"],
     "token-errors": ["{0}/test.jsonl"],
     "calibration": ["{0}/test.jsonl"],
+    "faithfulness": ["{0}", "{0}"],
 }
 SETS = {"test": 0.3, "ood_x": 0.5, "nll": 0.4}
 
@@ -252,6 +253,10 @@ CASES: "List[Bad[Scene]]" = [
         slice(10, None)), "b")), ["b/test.jsonl", FILE, "only one has id 5"]),
     Bad("a set of another system", assess("ood", in_set(everywhere("sequence", "rmi", None))),
         [FILE, "a/ood_x.jsonl", "rmi", "of one system"]),
+    Bad("no scored outputs", assess("faithfulness", lambda scene: (scene.a / "nll.jsonl").unlink()),
+        ["records/a", "nll.jsonl", "--score-reference"]),
+    Bad("an unknown measure of both", assess("faithfulness", nothing, "--measure", "rnmi"),
+        ["'rnmi'", "total"]),
     # what is not defined
     Bad("no measure", assess("errors", in_set(no_measures)), [FILE, "every measure is null"]),
     Bad("no measure in the report", report(in_set(no_measures)), [FILE, "every measure is null"]),

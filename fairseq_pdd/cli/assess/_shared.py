@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...assess import Combination, System, check_measures, check_temperature, set_files
+from ...assess import (
+    Combination,
+    Estimate,
+    System,
+    check_measures,
+    check_temperature,
+    set_files,
+)
 from ...errors import UsageError
 from ...records.files import write_text
 from ...version import __version__
@@ -60,6 +67,32 @@ def temperature_option() -> Any:
     return typer.Option(
         1.0, "--temperature", callback=_checked_temperature, help="T of --nbest weighted, above 0."
     )
+
+
+def resamples_option() -> Any:
+    """Define ``--resamples``."""
+    return typer.Option(
+        1000,
+        "--resamples",
+        min=0,
+        max=100_000,
+        help="Bootstrap resamples behind the intervals; 0 gives no intervals.",
+    )
+
+
+def confidence_option() -> Any:
+    """Define ``--confidence``."""
+    return typer.Option(
+        0.95,
+        "--confidence",
+        callback=_checked_level,
+        help="Level of the intervals, between 0 and 1.",
+    )
+
+
+def seed_option() -> Any:
+    """Define ``--seed``."""
+    return typer.Option(0, "--seed", min=0, help="Seed of the bootstrap.")
 
 
 def check_outputs(
@@ -112,6 +145,12 @@ def _checked_temperature(value: float) -> float:
     return value
 
 
+def _checked_level(value: float) -> float:
+    if not 0 < value < 1:
+        raise UsageError(f"--confidence {value:g} is no level: give one between 0 and 1, as 0.95")
+    return value
+
+
 def select(
     measures: Mapping[str, Value],
     absent: Iterable[str],
@@ -155,6 +194,32 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))  # not markup: names are the user's
     _console().print(table)
+
+
+def interval_header(names: Iterable[str], intervals: bool) -> List[str]:
+    """Return a header for :func:`interval_cells`."""
+    return [cell for name in names for cell in ((name, "") if intervals else (name,))]
+
+
+def interval_cells(
+    estimates: Iterable[Optional[Estimate]], intervals: bool, digits: int, scale: float = 1
+) -> List[str]:
+    """Format the cells of numbers, each followed by its interval if there are ``intervals``.
+
+    Args:
+        estimates: numbers; ``None`` for those that are not defined.
+        intervals: False for numbers alone.
+        digits: number of decimals.
+        scale: factor of the numbers, such as 100 for %.
+    """
+    cells = []
+    for estimate in estimates:
+        if estimate is None:
+            cells += ["–"] * (1 + intervals)
+            continue
+        value, low, high = (f"{scale * number:.{digits}f}" for number in estimate)
+        cells += [value, f"{low} – {high}"] if intervals else [value]
+    return cells
 
 
 def print_line(text: str) -> None:

@@ -22,11 +22,7 @@ from ...errors import UsageError
 from ...records import read_records
 from . import _shared
 
-
-def _checked_level(value: float) -> float:
-    if not 0 < value < 1:
-        raise UsageError(f"--confidence {value:g} is no level: give one between 0 and 1, as 0.95")
-    return value
+_HEADER = ("ROC-AUC", "AUPR", "FPR@95")
 
 
 def ood(
@@ -38,16 +34,9 @@ def ood(
     measure: Optional[List[str]] = _shared.measure_option(),
     nbest: Combination = _shared.nbest_option(),
     temperature: float = _shared.temperature_option(),
-    resamples: int = typer.Option(
-        1000,
-        min=0,
-        max=100_000,
-        help="Bootstrap resamples behind the intervals; 0 gives no intervals.",
-    ),
-    confidence: float = typer.Option(
-        0.95, callback=_checked_level, help="Level of the intervals, between 0 and 1."
-    ),
-    seed: int = typer.Option(0, min=0, help="Seed of the bootstrap."),
+    resamples: int = _shared.resamples_option(),
+    confidence: float = _shared.confidence_option(),
+    seed: int = _shared.seed_option(),
     json_path: Optional[Path] = _shared.json_option(),
     plots: Optional[Path] = _shared.plots_option("ROC curves and histograms of each measure"),
 ) -> None:
@@ -85,8 +74,11 @@ def ood(
         total = len(next(iter(inside.values())))
         _shared.print_table(
             f"{name}: {count} sentences against {total} in-domain ones (%)",
-            ["measure", *_header(resamples > 0)],
-            [[key, *_cells(found, resamples > 0)] for key, found in by_measure.items()],
+            ["measure", *_shared.interval_header(_HEADER, resamples > 0)],
+            [
+                [key, *_shared.interval_cells(found or [None] * 3, resamples > 0, 1, 100)]
+                for key, found in by_measure.items()
+            ],
         )
     _shared.write_json(
         json_path,
@@ -132,21 +124,6 @@ def _named(arguments: List[str]) -> Dict[str, Path]:
             )
         paths[label] = split[1]
     return paths
-
-
-def _header(intervals: bool) -> List[str]:
-    names = ("ROC-AUC", "AUPR", "FPR@95")
-    return [cell for name in names for cell in ((name, "") if intervals else (name,))]
-
-
-def _cells(detection: Optional[Detection], intervals: bool) -> List[str]:
-    if detection is None:
-        return ["–"] * len(_header(intervals))
-    cells = []
-    for estimate in detection:
-        value, low, high = (100 * number for number in estimate)
-        cells += [f"{value:.1f}", f"{low:.1f} – {high:.1f}"] if intervals else [f"{value:.1f}"]
-    return cells
 
 
 def _as_json(detection: Optional[Detection]) -> Optional[Dict[str, Any]]:
