@@ -3,6 +3,7 @@
 import json
 import logging
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -33,6 +34,9 @@ from .layout import (
 
 logger = logging.getLogger(__name__)
 
+# Number of parts of a subset that stay open: each takes an open file, of which many systems allow
+# a process 1,024.
+OPEN_PARTS = 256
 # Number of sentences to compare before training starts. Each batch is compared when it is read.
 _COMPARED_SENTENCES = 1000
 
@@ -282,7 +286,7 @@ class _Subset(_Sentences):
         self.samples = np.concatenate(samples)
         starts = [np.cumsum(part["tokens"]) - part["tokens"] for part in samples]
         self._starts = np.concatenate(starts)
-        self._tokens: List[Optional[np.ndarray]] = [None] * len(shards)
+        self._tokens = lru_cache(maxsize=OPEN_PARTS)(self._load)
         for i, part in enumerate(samples):
             tokens = self._load(i)
             if tokens.dtype != dtype or tokens.shape != (part["tokens"].sum(),):
@@ -290,10 +294,7 @@ class _Subset(_Sentences):
 
     def record(self, index: int, length: int) -> np.ndarray:
         start, shard = self._starts[index], index // SHARD_SENTENCES
-        tokens = self._tokens[shard]
-        if tokens is None:
-            tokens = self._tokens[shard] = self._load(shard)
-        return tokens[start : start + length]
+        return self._tokens(shard)[start : start + length]
 
     def _load(self, shard: int) -> np.ndarray:
         path = shard_path(self._folder, self._name, shard, "tokens.npy")
