@@ -19,18 +19,22 @@ def draw_panels(
     Args:
         table: table of the run, which has the measure.
         names: rows of the table by folder of ``records``.
-        records: folder with one folder of records per system.
+        records: folder with one folder of records per system, or several that end in -seedN, of
+            which the first is drawn.
         measure: key of the records' ``sequence``.
         label: label of the horizontal axes.
         path: PNG to write.
     """
-    ood_sets = sorted(file.stem for file in (records / SYSTEMS[0]).glob("ood_*.jsonl"))
+    folders = {
+        system: min([*records.glob(system), *records.glob(f"{system}-seed*")]) for system in SYSTEMS
+    }
+    ood_sets = sorted(file.stem for file in folders[SYSTEMS[0]].glob("ood_*.jsonl"))
     figure = Figure(figsize=(3 * len(ood_sets), 4.6), layout="constrained")
     panels = figure.subplots(len(SYSTEMS), len(ood_sets), squeeze=False, sharey="row")
     for row, system in zip(panels, SYSTEMS):
-        inside = combine(read_records(records / system / "test.jsonl", token_ranks=0))[measure]
+        inside = combine(read_records(folders[system] / "test.jsonl", token_ranks=0))[measure]
         for axes, name in zip(row, ood_sets):
-            path_of_set = records / system / f"{name}.jsonl"
+            path_of_set = folders[system] / f"{name}.jsonl"
             outside = combine(read_records(path_of_set, token_ranks=0))[measure]
             histogram(axes, inside, outside, set_name(name))
             auc = table.rows[names[system]][0][f"{name} {measure}"]

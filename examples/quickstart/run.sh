@@ -6,29 +6,38 @@
 #                               test suite, only checks that everything runs
 #   WORK=DIR                    folder for all output (default: examples/quickstart/runs/$SCALE)
 #   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
+#   MEMBERS, STUDENTS, SEEDS, CACHED, STUDENT_EPOCHS   see below; examples/study/run.sh sets them
 #   REMAKE=1                    make stages again whose inputs or options have changed since;
 #                               without it, they are refused
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=4 VOCABULARY=4000 BATCH=2000 WARMUP=400 OOD='*'
+VOCABULARY=4000 BATCH=2000 WARMUP=400 OOD='*'
 case $SCALE in
   small)
-    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=4 STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1
-    MEMBERS=3 VOCABULARY=2000 BATCH=1000 WARMUP=200 OOD='[fp]*' ;; # French and permuted
-  default) PAIRS=20000 MAX_WORDS=14 EVAL=600 EPOCHS=6 STUDENT_EPOCHS=2 BEAM=5 EVALUATED=4 ;;
-  large) PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 STUDENT_EPOCHS=8 BEAM=5 EVALUATED=4 ;;
+    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=4 BEAM=1 EVALUATED=1 VOCABULARY=2000 BATCH=1000
+    WARMUP=200 OOD='[fp]*' # French and permuted
+    MEMBERS=${MEMBERS:-3} STUDENT_EPOCHS=${STUDENT_EPOCHS:-1} ;;
+  default)
+    PAIRS=20000 MAX_WORDS=14 EVAL=600 EPOCHS=6 BEAM=5
+    MEMBERS=${MEMBERS:-4} STUDENT_EPOCHS=${STUDENT_EPOCHS:-2} EVALUATED=$MEMBERS ;;
+  large)
+    PAIRS=35000 MAX_WORDS=60 EVAL=1500 EPOCHS=30 BEAM=5
+    MEMBERS=${MEMBERS:-4} STUDENT_EPOCHS=${STUDENT_EPOCHS:-8} EVALUATED=$MEMBERS ;;
   smoke)
     PAIRS=500 MAX_WORDS=14 EVAL=40 EPOCHS=1 STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1
     MEMBERS=2 VOCABULARY=500 ;;
   *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
+STUDENTS=${STUDENTS:-send pd_send2} # criterions
+SEEDS=${SEEDS:-1}                   # students of each criterion
+CACHED=${CACHED:-}                  # criterions whose students are trained from a teacher cache
 SRC=${SRC:-en} TGT=${TGT:-de}
 WORK=${WORK:-examples/quickstart/runs/$SCALE}
 BIN=${BIN:-.venv/bin}
 HERE=examples/quickstart
-PLUGIN="--user-dir fairseq_pdd"
+PLUGIN="--user-dir ${PLUGIN:-fairseq_pdd}"
 
 # Two small models at a time use two cores better than one model on both.
 CORES=$(nproc)
@@ -94,14 +103,24 @@ job transfer 'translating|pairs|error' "$WORK/bin:$ENSEMBLE" \
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --path "$ENSEMBLE" --destdir "$WORK/transfer" \
     --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE
 
-say "5. students: SEnD and PD-SEnD², initialised with member 1"
-for criterion in send pd_send2; do
-  background $criterion 'valid on|teacher:' "$WORK/transfer:$ENSEMBLE" \
+say "5. students, initialised with member 1: $STUDENTS"
+if [ -n "$CACHED" ]; then
+  job cache 'error|tokens' "$WORK/transfer:$ENSEMBLE" \
+    $BIN/fairseq-pdd teacher-cache "$WORK/transfer" --path "$ENSEMBLE" --destdir "$WORK/cache" \
+      --workers $JOBS
+fi
+student() { # CRITERION SEED
+  local teacher=(--teacher-paths "$ENSEMBLE") inputs=$WORK/transfer:$ENSEMBLE
+  if [[ " $CACHED " == *" $1 "* ]]; then teacher=(--teacher-cache "$WORK/cache") inputs+=:$WORK/cache; fi
+  background "$1-seed$2" 'valid on|teacher:' "$inputs" \
     $BIN/fairseq-train "$WORK/transfer" $PLUGIN --task distill_translation \
-      --criterion $criterion --teacher-paths "$ENSEMBLE" "${TRAIN[@]}" \
+      --criterion "$1" "${teacher[@]}" "${TRAIN[@]}" \
       --finetune-from-model "$WORK/member1/checkpoint_best.pt" \
       --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 100 \
-      --max-epoch $STUDENT_EPOCHS --seed 1 --save-dir "$WORK/$criterion"
+      --max-epoch $STUDENT_EPOCHS --seed "$2" --save-dir "$WORK/$1-seed$2"
+}
+for seed in $(seq "$SEEDS"); do
+  for criterion in $STUDENTS; do student "$criterion" "$seed"; done
 done
 finish
 
@@ -110,7 +129,7 @@ say "6. translation with uncertainty: $EVALUATED single model(s), ensemble, stud
 job ensemble_test 'pairs|error' "$WORK/bin:$ENSEMBLE" \
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --subset test --path "$ENSEMBLE" --beam 5 \
     --destdir "$WORK/ensemble_test" -- "${LENGTH[@]}" $DEVICE
-translate() { # SYSTEM CHECKPOINTS
+translate() { # SYSTEM CHECKPOINTS OPTIONS…
   local out=$WORK/records/$1 set runs=()
   for set in "${SETS[@]}"; do
     runs+=(-- "$WORK/bin" --gen-subset "$(subset "$set")" --beam 5
@@ -122,14 +141,17 @@ translate() { # SYSTEM CHECKPOINTS
   background "records/$1" Translated "$WORK/bin:$WORK/ensemble_test:$2" \
     $BIN/python examples/lib/generate_each.py $PLUGIN --task distill_translation --path "$2" \
       $DEVICE --quiet --post-process sentencepiece "${LENGTH[@]}" --max-tokens 12000 \
-      --required-batch-size-multiple 1 "${runs[@]}"
+      --required-batch-size-multiple 1 "${@:3}" "${runs[@]}"
 }
 for seed in $(seq $EVALUATED); do
   translate "member$seed" "$WORK/member$seed/checkpoint_best.pt"
 done
 translate ensemble "$ENSEMBLE"
-translate send "$WORK/send/checkpoint_best.pt"
-translate pd_send2 "$WORK/pd_send2/checkpoint_best.pt"
+for seed in $(seq "$SEEDS"); do
+  for criterion in $STUDENTS; do
+    translate "$criterion-seed$seed" "$WORK/$criterion-seed$seed/checkpoint_best.pt"
+  done
+done
 finish
 
 say "7. results"

@@ -1,4 +1,7 @@
-"""The quickstart from its first to its last stage, on own text and with hardly any training."""
+"""Quickstart and study from their first to their last stage, with hardly any training.
+
+The study runs the quickstart's stages first, so that one run serves the tests of both.
+"""
 
 import json
 import os
@@ -12,6 +15,11 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = REPOSITORY / "examples" / "quickstart" / "run.sh"
+STUDY = REPOSITORY / "examples" / "study" / "run.sh"
+SETTINGS = {
+    "SCALE": "smoke", "SEEDS": "1", "STUDENTS": "send pd_send2 pd_send2_authors",
+    "CACHED": "pd_send2", "PLUGIN": "examples/study/study_plugin",
+}  # fmt: skip
 COLUMNS = {"BLEU", "NLL", "NLL Ens-Pred", "ood_permuted total", "ood_permuted rmi"}
 
 
@@ -26,12 +34,12 @@ def write_text(folder: Path) -> None:
         (folder / f"{split}.de").write_text("".join(f"{t}\n" for t in targets))
 
 
-def run(own: Path, work: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work), **settings}
+def run(own: Path, work: Path, script: Path = RUN) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, **SETTINGS, "OWN": str(own), "WORK": str(work)}
     # the script's default is .venv; the tests may run in another environment
     environment["BIN"] = str(Path(sys.executable).parent)
     return subprocess.run(
-        ["bash", str(RUN)], env=environment, capture_output=True, text=True, timeout=900
+        ["bash", str(script)], env=environment, capture_output=True, text=True, timeout=900
     )
 
 
@@ -39,7 +47,7 @@ def run(own: Path, work: Path, **settings: str) -> "subprocess.CompletedProcess[
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("quickstart")
     write_text(root / "own")
-    result = run(root / "own", root / "work")
+    result = run(root / "own", root / "work", STUDY)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return root, result
 
@@ -119,3 +127,32 @@ def test_missing_data_are_reported_in_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "nowhere" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_the_study_compares_systems(finished: Any) -> None:
+    root, _ = finished
+    numbers = json.loads((root / "work" / "study.json").read_text())
+    single, ensemble, proxy = (numbers["table"][n][0] for n in ("Single", "Ensemble", "Proxy"))
+    # the proxy predicts like the ensemble: the same outputs and the same total uncertainty
+    for key in ("BLEU", "NLL", "NLL Ens-Pred", "ood_permuted total"):
+        assert proxy[key] == pytest.approx(ensemble[key], rel=1e-4)
+    assert single["ood_permuted rmi"] is None
+    names = ("PD-SEnD²", "PD-SEnD², authors' loss", "PD-SEnD², authors' loss and measures")
+    (ours,), (theirs,), (measured,) = (numbers["table"][name] for name in names)
+    assert ours["NLL"] != theirs["NLL"]
+    # other measures of the same outputs
+    assert measured["BLEU"] == theirs["BLEU"]
+    assert measured["ood_permuted epkl"] != theirs["ood_permuted epkl"]
+
+
+def test_the_study_compares_measures_on_the_same_outputs(finished: Any) -> None:
+    root, _ = finished
+    numbers = json.loads((root / "work" / "study.json").read_text())
+    assert set(numbers["faithfulness"]) == {"test", "permuted"}
+    rows = {(r["system"], r["quantity"]): r["runs"] for r in numbers["faithfulness"]["permuted"]}
+    assert rows["SEnD", "RMI ~ ensemble's"] == [None]
+    assert all(-1 <= rows["PD-SEnD²", key][0] <= 1 for key in ("RMI ~ ensemble's", "RMI ~ total"))
+    assert 0 <= rows["Ensemble", "AUC without total"][0] <= 1
+    assert set(numbers["precision_rank_correlation"]) == {"PD-SEnD²", "authors' loss"}
+    assert (root / "work" / "precision.png").read_bytes().startswith(b"\x89PNG")
+    assert "## Faithfulness, permuted" in (root / "work" / "study.md").read_text()
