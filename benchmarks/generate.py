@@ -104,7 +104,7 @@ def quickstart_models(folder: Path) -> List[Model]:
         subprocess.run(command, check=True, env=environment, stdout=2)
     members = sorted(folder.glob("member*/checkpoint_best.pt"))
     return [
-        Model("Prior Network", folder / "bin", str(folder / "pd_send2/checkpoint_best.pt")),
+        Model("Prior Network", folder / "bin", str(folder / "pd_send2-seed1/checkpoint_best.pt")),
         Model(f"ensemble of {len(members)}", folder / "bin", ":".join(map(str, members))),
     ]
 

@@ -17,7 +17,7 @@ for dirichlet in unshifted shifted; do
     [ -e "$file" ] && continue
     # fairseq-preprocess named the sets test, test1, test2, …
     $BIN/fairseq-generate "$WORK/bin" --user-dir fairseq_pdd --task distill_translation --cpu --quiet \
-      --path "$WORK/pd_send2/checkpoint_best.pt" --gen-subset test$([ "$i" = 0 ] || echo "$i") \
+      --path "$WORK/pd_send2-seed1/checkpoint_best.pt" --gen-subset test$([ "$i" = 0 ] || echo "$i") \
       --measures-dirichlet $dirichlet --beam 5 --max-len-a 1.5 --max-len-b 10 \
       --post-process sentencepiece --max-tokens 12000 --required-batch-size-multiple 1 \
       --uncertainty-path "$file"

@@ -128,7 +128,8 @@ def faithfulness(students: list[System], ensemble: Path) -> Iterator[tuple[str, 
                         plain_measures(outputs, Level.sentence),
                         0,
                     )
-                    estimates["AUC without total"] = areas["rmi"].residual if areas else None
+                    if "rmi" in areas:
+                        estimates["AUC without total"] = areas["rmi"].residual
                 for key, estimate in estimates.items():
                     rows.setdefault(key, []).append(estimate and estimate.value)
             for key, runs in rows.items():
