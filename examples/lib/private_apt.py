@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
@@ -107,6 +108,27 @@ class PrivateApt:
                 for path in Path(folder).glob(pattern):
                     path.replace(self.root / path.name)
         return sorted(self.root.glob(pattern))[-1]
+
+    def unpack(self, names: Sequence[str]) -> Path:
+        """Unpack packages with all that they depend on, the C library included.
+
+        Returns:
+            Folder of their files. `archives` has the packages.
+        """
+        folder = self.root / "-".join(["unpacked", *names])
+        if not folder.exists():
+            # The private status lists no package as installed, so that apt fetches all of them.
+            options = ("--yes", "--no-install-recommends", "--download-only")
+            self._run("apt-get", "install", *options, *names)
+            partial = Path(tempfile.mkdtemp(dir=self.root))
+            for path in self.archives():
+                subprocess.run(["dpkg-deb", "--extract", path, partial], check=True)
+            partial.replace(folder)
+        return folder
+
+    def archives(self) -> list[Path]:
+        """Return the packages that `unpack` has fetched."""
+        return sorted(self.root.glob("cache/archives/*.deb"))
 
     def _run(
         self, command: str, *words: str, cwd: Path | None = None

@@ -1,31 +1,34 @@
-"""Log-mel features of clips. All have one sample rate, so that it does not reveal the set."""
+"""Log-mel features of utterances. All have one sample rate, so that it does not reveal the set."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 import torchaudio
+from scipy.signal import butter, sosfilt
 from torchaudio.compliance import kaldi
 from utterances import SEED, InputError, Utterance
 
-RATE = 8000  # that of the telephone prompts; the game has hardly anything above 2.7 kHz
+RATE = 8000  # that of the telephone prompts
+TELEPHONE = (300, 3400)  # Hz
 MEL_BINS = 40
 
 
 def waveform(utterance: Utterance) -> torch.Tensor:
-    """Read a clip in one channel at RATE: float32, shape (samples,).
+    """Read an utterance in one channel at RATE, with its channel and noise: float32, (samples,).
 
     Raises:
         InputError: the audio is missing, cannot be decoded, or has samples that are NaN or
             infinite.
     """
-    source = utterance.audio
-    where = utterance.name if isinstance(source, bytes) else source
+    source = utterance.audio() if callable(utterance.audio) else utterance.audio
+    where = source if isinstance(source, Path) else utterance.name
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
         samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
@@ -34,7 +37,12 @@ def waveform(utterance: Utterance) -> torch.Tensor:
     if not np.isfinite(samples).all():
         raise InputError(f"{where} has samples that are NaN or infinite: remove it")
     mono = torch.from_numpy(samples.mean(axis=1))
-    return resampler(rate)(mono) if len(mono) else mono
+    if not len(mono):
+        return mono
+    mono = resampler(rate)(mono)
+    if utterance.telephone:
+        mono = telephone(mono)
+    return mono if utterance.snr is None else add_noise(mono, utterance.name, utterance.snr)
 
 
 @lru_cache
@@ -49,6 +57,12 @@ def log_mel(samples: torch.Tensor) -> np.ndarray:
     """
     # 16-bit units, as in Kaldi and fairseq
     return kaldi.fbank(samples[None] * 2**15, num_mel_bins=MEL_BINS, sample_frequency=RATE).numpy()
+
+
+def telephone(samples: torch.Tensor) -> torch.Tensor:
+    """Remove what is outside of the band of a telephone."""
+    band = butter(8, TELEPHONE, "bandpass", fs=RATE, output="sos")
+    return torch.from_numpy(sosfilt(band, samples.numpy()).astype(np.float32))
 
 
 def add_noise(samples: torch.Tensor, name: str, decibels: float) -> torch.Tensor:

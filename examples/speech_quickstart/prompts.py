@@ -1,12 +1,10 @@
-"""Out-of-domain speech: prompts of the telephone system Asterisk, and Dutch dialogue of a game."""
+"""Human speech: prompts of the telephone system Asterisk."""
 
 from __future__ import annotations
 
 import gzip
 import re
-from pathlib import PurePosixPath
 
-from fillets import dialogue
 from utterances import Utterance
 
 PROMPT = re.compile(r"([^;:\s]+):\s*(.+)")
@@ -30,26 +28,4 @@ def asterisk(texts: dict[str, bytes], sounds: dict[str, bytes], speaker: str) ->
         name = path.partition("/sounds/")[2].partition("/")[2].removesuffix(".wav")
         if name in text_of:
             found.append(Utterance(name.replace("/", "-"), data, text_of[name], speaker))
-    return found
-
-
-def dubbed(scripts: dict[str, bytes], sounds: dict[str, bytes]) -> list[Utterance]:
-    """Pair the dialogue clips of a game with their translated texts.
-
-    Args:
-        scripts: files .../script/LEVEL/dialogs_XX.lua.
-        sounds: clips .../sound/LEVEL/XX/name.ogg.
-    """
-    texts = {
-        (PurePosixPath(path).parent.name, name): translation
-        for path, data in scripts.items()
-        for name, _, translation in dialogue(data.decode("utf-8", "replace"))
-    }
-    found = []
-    for path, data in sorted(sounds.items()):
-        clip = PurePosixPath(path)
-        level = clip.parent.parent.name
-        if (level, clip.stem) in texts:
-            text = texts[level, clip.stem]
-            found.append(Utterance(f"{level}-{clip.stem}", data, text, "dutch"))
     return found

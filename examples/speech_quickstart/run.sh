@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Run the whole method on real speech, with fairseq's own commands. Finished stages are skipped, so
-# an interrupted run continues where it stopped. The logs of all commands are in $WORK/logs.
+# Run the whole method on speech, with fairseq's own commands. Finished stages are skipped, so an
+# interrupted run continues where it stopped. The logs of all commands are in $WORK/logs.
 #
 #   SCALE=default|large   amount of training (default: default); `smoke`, for the test suite, only
 #                         checks that everything runs
 #   WORK=DIR              folder for all output (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
+#   SEEDS=N               number of students of each kind (default: 3)
 #   JOBS=N                number of commands at a time (default: one per core)
 #   REMAKE=1              make stages again whose inputs or options have changed since; without it,
 #                         they are refused
@@ -13,13 +14,14 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=4 VOCABULARY=200 SECONDS_LIMIT=10 EVAL=300 WARMUP=400 BEAM=5 DIM=128
+MEMBERS=6 TRAINED=3500 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
 case $SCALE in
-  default) EPOCHS=40 STUDENT_EPOCHS=10 EVALUATED=4 ;;
-  large) EPOCHS=80 STUDENT_EPOCHS=40 EVALUATED=4 DIM=256 ;;
-  smoke) EPOCHS=1 STUDENT_EPOCHS=1 EVALUATED=1 MEMBERS=2 VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
+  default) EPOCHS=5 STUDENT_EPOCHS=3 ;;
+  large) EPOCHS=20 STUDENT_EPOCHS=20 TRAINED=20000 ;;
+  smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
+SEEDS=${SEEDS:-3} # students of each kind
 WORK=${WORK:-examples/speech_quickstart/runs/$SCALE}
 BIN=${BIN:-.venv/bin}
 HERE=examples/speech_quickstart
@@ -40,8 +42,8 @@ if [ -n "${OWN:-}" ]; then
 else
   DATA_ARGS=(--cache $HERE/runs/downloads)
 fi
-$BIN/python $HERE/speech.py --out "$DATA" --vocabulary $VOCABULARY --max-eval $EVAL \
-  --max-seconds $SECONDS_LIMIT --augment "${DATA_ARGS[@]}"
+$BIN/python $HERE/speech.py --out "$DATA" --vocabulary $VOCABULARY --max-train $TRAINED \
+  --max-eval $EVAL "${DATA_ARGS[@]}"
 SETS=(test)
 for path in "$DATA"/ood_*.tsv; do SETS+=("$(basename "$path" .tsv)"); done
 
@@ -53,7 +55,7 @@ TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --train-subset train --
   --decoder-layers 2 --decoder-embed-dim $DIM --decoder-ffn-embed-dim $((4 * DIM))
   --encoder-attention-heads 4 --decoder-attention-heads 4 --share-decoder-input-output-embed
   --dropout 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 5.0
-  --max-tokens 6000 --no-epoch-checkpoints --no-progress-bar --log-interval 50)
+  --max-tokens 2000 --no-epoch-checkpoints --no-progress-bar --log-interval 50)
 
 say "2. ensemble: $MEMBERS models that differ in their seed"
 for seed in $(seq $MEMBERS); do
@@ -63,7 +65,8 @@ for seed in $(seq $MEMBERS); do
   background "member$seed" 'valid on' "$DATA" \
     $BIN/fairseq-train "$DATA" $PLUGIN --task speech_to_text "${TRAIN[@]}" \
       --criterion label_smoothed_cross_entropy_with_ctc --label-smoothing 0.1 --ctc-weight 0.5 \
-      --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates $WARMUP \
+      --lr 2e-3 --lr-scheduler fixed --force-anneal $((EPOCHS - 1)) --lr-shrink 0.4 \
+      --warmup-updates 400 \
       --best-checkpoint-metric nll_loss \
       --max-epoch $EPOCHS --seed "$seed" --save-dir "$WORK/member$seed"
 done
@@ -71,43 +74,52 @@ finish
 checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
-say "3. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
+say "3. what the students learn from: the ensemble's probabilities of the training texts"
+job cache 'error|tokens' "$DATA:$ENSEMBLE" \
+  $BIN/fairseq-pdd teacher-cache "$DATA" --path "$ENSEMBLE" --destdir "$WORK/cache" \
+    --max-tokens 12000 --workers $JOBS $DEVICE
+
+say "4. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
 job start.pt 'error' "$WORK/member1/checkpoint_best.pt" \
   $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" "$WORK/start.pt"
-for criterion in send pd_send2; do
-  background $criterion 'valid on|teacher:' "$DATA:$ENSEMBLE:$WORK/start.pt" \
-    $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
-      --criterion $criterion --teacher-paths "$ENSEMBLE" \
-      --finetune-from-model "$WORK/start.pt" \
-      --lr 5e-4 --lr-scheduler inverse_sqrt --warmup-updates 100 \
-      --max-epoch $STUDENT_EPOCHS --seed 1 --save-dir "$WORK/$criterion"
+for seed in $(seq $SEEDS); do
+  for criterion in send pd_send2; do
+    background "$criterion-seed$seed" 'valid on|teacher:' "$DATA:$WORK/cache:$WORK/start.pt" \
+      $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
+        --criterion $criterion --teacher-cache "$WORK/cache" \
+        --finetune-from-model "$WORK/start.pt" \
+        --lr 1e-3 --lr-scheduler fixed --force-anneal $((STUDENT_EPOCHS - 1)) --lr-shrink 0.4 \
+        --warmup-updates 100 \
+        --max-epoch $STUDENT_EPOCHS --seed "$seed" --save-dir "$WORK/$criterion-seed$seed"
+  done
 done
 finish
 
-say "4. recognition with uncertainty: $EVALUATED single model(s), ensemble, students"
+say "5. recognition with uncertainty: single models, ensemble, students"
 recognise() { # SYSTEM CHECKPOINTS
   local out=$WORK/records/$1 set runs=()
   for set in "${SETS[@]}"; do
     runs+=(-- --gen-subset "$set" --beam $BEAM --scoring wer --uncertainty-path "$out/$set.jsonl")
   done
   runs+=(-- --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
-  runs+=(-- --gen-subset mismatched --score-reference
-    --uncertainty-path "$out/nll_mismatched.jsonl")
-  # Without a bound on the length, one output that never ends delays the whole batch.
+# Without a bound on the length, one output that never ends delays the whole batch.
   background "records/$1" 'Translated|WER' "$DATA:$2" \
     $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN --task distill_speech_to_text \
       --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" --quiet \
       --max-len-a 0.1 --max-len-b 10 --max-tokens 30000 "${runs[@]}"
 }
-for seed in $(seq $EVALUATED); do
+recognise ensemble "$ENSEMBLE"
+for seed in $(seq $MEMBERS); do
   recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"
 done
-recognise ensemble "$ENSEMBLE"
-recognise send "$WORK/send/checkpoint_best.pt"
-recognise pd_send2 "$WORK/pd_send2/checkpoint_best.pt"
+for seed in $(seq $SEEDS); do
+  for criterion in send pd_send2; do
+    recognise "$criterion-seed$seed" "$WORK/$criterion-seed$seed/checkpoint_best.pt"
+  done
+done
 finish
 
-say "5. results"
+say "6. results"
 job report.html '^error:' "$WORK/records" $BIN/fairseq-pdd report "$WORK/records" \
   --kind speech --out "$WORK/report.html" --title "Speech quickstart"
 $BIN/python $HERE/speech_table.py "$WORK/records" --out "$WORK"

@@ -1,45 +1,54 @@
 #!/usr/bin/env python3
-"""Speech for the quickstart: voices of a computer game, or your own recordings.
+"""Speech for the quickstart: synthetic voices and human recordings, or your own recordings.
 
 Writes the data of fairseq's speech_to_text: log-mel features at 8 kHz, a manifest for each set,
 subwords and config.yaml. Does nothing if the folder already holds the result of the same options.
 
-  set           what it is                                          differs from test in
-  train         Joe, the hero of Flight of the Amazon Queen
-  valid, test   other sentences of his
-  ood_speakers  the other voices of that game                       speaker
-  ood_english   English prompts of a telephone system               speaker, channel, style
-  ood_french    French prompts of the same system                   the same and language
-  ood_dutch     the Dutch voices of another game                    speaker, channel, language
-  ood_noisy     test with white noise, 5 dB                         channel
-  mismatched    test with the audio of another utterance of test: it shows how well a model
-                predicts the texts without their audio
+  set            what it is                                          differs from test in
+  train          sentences of a grammar, read by the four voices of
+                 the engine flite, at many speeds, with faint noise
+  valid, test    other sentences of the grammar, read in the same way
+  ood_noise10    test with white noise at 10 dB                      noise
+  ood_noise0     test with white noise at 0 dB                       noise
+  ood_telephone  test in the band of a telephone                     channel
+  ood_law        the constitution of the United States               text
+  ood_voices     test, read by the engine eSpeak NG                  voices
+  ood_german     German sentences, read by the same engine           voices, language
+  ood_human      English prompts of a telephone system               speaker (human), text
+  ood_french     French prompts of the same system                   the same and language
 
 With --own, the sets are those of a file of tab-separated columns (first line: set, audio, text),
-except the last two, which are made from your test set. "set" is train, valid, test or ood_NAME.
-"audio" is a WAV, FLAC, OGG or MP3 file, relative to the folder of the list. "text" is its words.
+and the first three out-of-domain sets are made from your test set. "set" is train, valid, test or
+ood_NAME. "audio" is a WAV, FLAC, OGG or MP3 file, relative to the folder of the list. "text" is its
+words.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import hashlib
 import json
+import os
+import random
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
 
+import numpy as np
 import torch
-from audio import MEL_BINS, RATE, add_noise, log_mel, waveform
+from audio import MEL_BINS, RATE, log_mel, waveform
 from manifests import COLUMNS, FeatureZip, train_subwords, write_config, write_tsv
 from private_apt import AptError, PrivateApt, package_members
-from prompts import asterisk, dubbed
-from queen import read_archive, transcripts
+from prompts import asterisk
+from sentences import cut_text, draw_sentences, read_grammar
 from tqdm import tqdm
 from utterances import (
     MIN_WORDS,
@@ -48,15 +57,22 @@ from utterances import (
     Utterance,
     in_random_order,
     plausible,
-    split_of,
     spoken,
 )
+from voices import ESPEAK, FLITE, PACKAGES, EngineError, Engines
 
-RECIPE = 1  # raise it when the same options give other features, so that old output is replaced
+HERE = Path(__file__).resolve().parent
+RECIPE = 2  # raise it when the same options give other features, so that old output is replaced
 MANIFEST = "manifest.json"
-NOISY, DECIBELS = "ood_noisy", 5.0
-MISMATCHED = "mismatched"
-JOE = "joe"
+# sets that are made from the test set
+CHANGES: dict[str, dict[str, Any]] = {
+    "ood_noise10": {"snr": 10.0},
+    "ood_noise0": {"snr": 0.0},
+    "ood_telephone": {"telephone": True},
+}
+STRETCH = (0.85, 1.15)  # of the voices; 1 is an engine's usual speed
+NOISE = (20.0, 40.0)  # signal-to-noise ratio in dB of all utterances
+SEED = 1
 Sets = dict[str, list[Utterance]]
 Rows = list[dict[str, "str | int"]]
 # sha256 of the packages that the figures in the README were made from.
@@ -73,62 +89,99 @@ EXPECTED = {
     "asterisk-core-sounds-fr_1.6.1-1_all.deb": (
         "04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056"
     ),
-    "fillets-ng-data-nl_1.0.1-1.1_all.deb": (
-        "afb4443fda9ab507dee578b75be857d121718a1cd6017a474f30e0eb13dc9d10"
+    "espeak-ng-data_1.51+dfsg-10+deb12u2_amd64.deb": (
+        "573f5661c6a5adcf949018baad158c4c773bf5579390ee5235a890f1cd694106"
     ),
-    "fillets-ng-data_1.0.1-1.1_all.deb": (
-        "25de89afd8b1adf7bcace8290248a6a22c89cd42300317e69000e162c032cf84"
+    "espeak-ng_1.51+dfsg-10+deb12u2_amd64.deb": (
+        "a11396a690f85f55e6e6b2965505237ddf3dc95c51936aa61de936f1ccf8f4d0"
     ),
-    "flight-of-the-amazon-queen_1.0.0-9_all.deb": (
-        "40c08fd258d6fe95c46c1eaf5e9137f84ba330657995a281bd887c94a560a0f1"
+    "flite_2.2-5_amd64.deb": ("f4ce03470bf9974c2cb9cacd981e6be29339ef4c97cf994dd6fa3f90e6544db9"),
+    "libespeak-ng1_1.51+dfsg-10+deb12u2_amd64.deb": (
+        "2b127a95b50d92cbd7a615968d2ac1566e1cbc87e27bcda0c2894afb2407c6d2"
+    ),
+    "libflite1_2.2-5_amd64.deb": (
+        "bfa8c591f1b47730b30b372ec38e02918a1c9795eada67684e1746390ad2f061"
+    ),
+    "miscfiles_1.5+dfsg-4_all.deb": (
+        "b29fdc907760ded52adbc1b4322da22b94108cd124caf0b23da8c23cc3578a28"
     ),
 }
 
 
-# ----------------------------------------------------------------------- Debian's games
+# ------------------------------------------------------------------- voices and prompts
 
 
-def debian(cache: Path) -> tuple[Sets, dict[str, str]]:
-    """Fetch the packages; return all clips by set, and the hashes of the packages."""
-    say(f"fetching 7 packages (175 MB); they are kept in {cache}")
+def debian(cache: Path, args: argparse.Namespace) -> tuple[Sets, dict[str, str]]:
+    """Fetch the packages; return all utterances by set, and the hashes of the packages."""
+    say(f"fetching text-to-speech engines and prompts (85 MB); they are kept in {cache}")
     apt = PrivateApt(cache / "apt", ())
     apt.update()
-    hashes: dict[str, str] = {}
+    engines = Engines(apt.unpack(PACKAGES))
+    used = [path for path in apt.archives() if "flite" in path.name or "espeak" in path.name]
 
-    def members(package: str, *suffixes: str) -> list[dict[str, bytes]]:
-        path = apt.package(package)
-        hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        if EXPECTED.get(path.name) != hashes[path.name]:
-            say(f"WARNING: {path.name} differs from that of the README; expect other figures")
-        return [package_members(path, suffix) for suffix in suffixes]
+    def members(package: str, suffix: str) -> dict[str, bytes]:
+        used.append(apt.package(package))
+        return package_members(used[-1], suffix)
 
-    sets: Sets = {name: [] for name in SPLITS}
-    (archive,) = members("flight-of-the-amazon-queen", "/queen.1c")
-    sets["ood_speakers"] = []
-    for utterance in queen_utterances(*archive.values()):
-        joe = utterance.speaker == JOE
-        sets[split_of(spoken(utterance.text)) if joe else "ood_speakers"].append(utterance)
-    for language, code in (("english", "en"), ("french", "fr")):
-        (texts,) = members(f"asterisk-core-sounds-{code}", f"core-sounds-{code}.txt.gz")
-        (sounds,) = members(f"asterisk-core-sounds-{code}-wav", ".wav")
-        sets[f"ood_{language}"] = asterisk(texts, sounds, f"{language}-prompts")
-    (scripts,) = members("fillets-ng-data", "/dialogs_nl.lua")
-    (sounds,) = members("fillets-ng-data-nl", ".ogg")
-    sets["ood_dutch"] = dubbed(scripts, sounds)
+    (names,) = members("miscfiles", "/propernames.gz").values()
+    (law,) = members("miscfiles", "/us-constitution.gz").values()
+    sets = read_aloud(
+        engines, args, gzip.decompress(names).decode("latin-1").split(), gzip.decompress(law)
+    )
+    for name, code in (("human", "en"), ("french", "fr")):
+        texts = members(f"asterisk-core-sounds-{code}", f"core-sounds-{code}.txt.gz")
+        sounds = members(f"asterisk-core-sounds-{code}-wav", ".wav")
+        prompts = asterisk(texts, sounds, f"{code}-prompts")
+        sets[f"ood_{name}"] = [with_noise(utterance) for utterance in prompts]
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
+    for name, digest in hashes.items():
+        if EXPECTED.get(name) != digest:
+            say(f"WARNING: {name} differs from that of the README; expect other figures")
     return sets, hashes
 
 
-def queen_utterances(archive: bytes) -> list[Utterance]:
-    members = read_archive(archive)
-    return [
-        Utterance(clip, members[f"{clip}.SB"], text, speaker_of(clip))
-        for clip, text in sorted(transcripts(members).items())
-    ]
+def read_aloud(engines: Engines, args: argparse.Namespace, names: list[str], law: bytes) -> Sets:
+    """Let the engines read sentences; nothing is synthesised before its audio is read."""
+    persons = sorted({name.lower() for name in names if name.isascii() and len(name) > 3})
+    persons = random.Random(SEED).sample(persons, min(args.names, len(persons)))
+    count = args.max_eval
+    english = draw_sentences(
+        read_grammar(HERE / "english.txt", person=persons), 2 * count + args.max_train, SEED
+    )
+    german = draw_sentences(read_grammar(HERE / "german.txt", person=persons), count, SEED)
+    read_once = lru_cache(1000)(engines.flite)  # the test set is needed several times
+    test, valid, train = english[:count], english[count : 2 * count], english[2 * count :]
+
+    def flite(texts: list[str], name: str) -> list[Utterance]:
+        return [
+            utterance(f"{name}-{i}", text, voice, partial(read_once, text, voice))
+            for i, (text, voice) in enumerate(zip(texts, FLITE * len(texts)))
+        ]
+
+    def espeak(texts: list[str], language: str) -> list[Utterance]:
+        voices = [language + variant for variant in ESPEAK]
+        return [
+            utterance(f"{language}-{i}", text, voice, partial(engines.espeak, text, voice))
+            for i, (text, voice) in enumerate(zip(texts, voices * len(texts)))
+        ]
+
+    def utterance(name: str, text: str, voice: str, read: Callable[[float], bytes]) -> Utterance:
+        stretch = random.Random(f"{SEED} {name}").uniform(*STRETCH)
+        return with_noise(Utterance(name, partial(read, stretch), text, voice))
+
+    return {
+        "train": flite(train, "train"),
+        "valid": flite(valid, "valid"),
+        "test": flite(test, "test"),
+        "ood_law": flite(cut_text(law.decode("latin-1"), count, SEED), "law"),
+        "ood_voices": espeak(test, "en-us"),
+        "ood_german": espeak(german, "de"),
+    }
 
 
-def speaker_of(clip: str) -> str:
-    """Name the speaker of a clip: Joe, or the other speaker of the conversation."""
-    return JOE if clip.startswith("JOE") or clip[-2] == "J" else f"talk{clip[:2]}"
+def with_noise(utterance: Utterance) -> Utterance:
+    """Draw a faint noise, so that no set is known by its silence."""
+    return replace(utterance, snr=random.Random(f"noise {utterance.name}").uniform(*NOISE))
 
 
 # ------------------------------------------------------------------------- own speech
@@ -164,9 +217,9 @@ def own(path: Path) -> Sets:
         audio = path.parent / (row["audio"] or "")
         if name not in SPLITS and not name.startswith("ood_"):
             raise InputError(f"{path}, line {number}: set '{name}' is none of {SPLITS} or ood_NAME")
-        if name == NOISY:
+        if name in CHANGES:
             raise InputError(
-                f"{path}, line {number}: {NOISY} is made from test; give your set another name"
+                f"{path}, line {number}: {name} is made from test; give your set another name"
             )
         if not text:
             raise InputError(
@@ -196,29 +249,26 @@ def own_sha256(path: Path, sets: Sets) -> str:
 
 def build(sets: Sets, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Write features, manifests, subwords and configuration; return figures by set."""
+    changed = {
+        name: [replace(utterance, **change) for utterance in sets["test"]]
+        for name, change in CHANGES.items()
+    }
+    sets = {**{name: sets[name] for name in SPLITS}, **changed, **sets}
     manifests: dict[str, Rows] = {}
-    with FeatureZip(out) as features:
+    with FeatureZip(out) as features, ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, utterances in sets.items():
             limit = args.max_train if name == "train" else args.max_eval
-            selected = select(name, utterances, limit, args.max_seconds)
-            if not selected:
+            found = select(name, utterances, limit, args.max_seconds, pool)
+            if not found:
                 raise InputError(
                     f"{name} has no utterance of {MIN_WORDS} or more words and at most "
                     f"{args.max_seconds:g} seconds: give other clips or raise --max-seconds"
                 )
-            manifests[name] = [
-                row(utterance, samples, features, name) for utterance, samples in selected
-            ]
-            if name == "test":
-                manifests[NOISY] = [
-                    row(u, add_noise(samples, u.name, DECIBELS), features, NOISY)
-                    for u, samples in selected
-                ]
-    manifests[MISMATCHED] = rotated(manifests["test"])
+            manifests[name] = [row(utterance, mel, features, name) for utterance, mel in found]
     for name, rows in manifests.items():
         write_tsv(out / f"{name}.tsv", rows)
     train_subwords((str(r["tgt_text"]) for r in manifests["train"]), out, args.vocabulary)
-    write_config(out, MEL_BINS, args.augment)
+    write_config(out, MEL_BINS, augment=False)
     return {
         name: {
             "utterances": len(rows),
@@ -230,40 +280,42 @@ def build(sets: Sets, out: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def select(
-    name: str, utterances: Sequence[Utterance], limit: int | None, max_seconds: float
-) -> list[tuple[Utterance, torch.Tensor]]:
-    """Select up to `limit` plausible utterances; return them with normalised text and samples."""
+    name: str,
+    utterances: Sequence[Utterance],
+    limit: int,
+    max_seconds: float,
+    pool: ThreadPoolExecutor,
+) -> list[tuple[Utterance, np.ndarray]]:
+    """Select up to `limit` plausible utterances; return them with their words and features."""
     worded = [replace(u, text=spoken(u.text)) for u in utterances]
-    worded = [u for u in worded if len(u.text.split()) >= MIN_WORDS]
-    found: list[tuple[Utterance, torch.Tensor]] = []
-    with tqdm(total=min(limit or len(worded), len(worded)), desc=name, unit=" clips") as bar:
-        for utterance in in_random_order(worded):
+    worded = in_random_order(u for u in worded if len(u.text.split()) >= MIN_WORDS)
+
+    def features(utterance: Utterance) -> tuple[Utterance, np.ndarray] | None:
+        samples = waveform(utterance)
+        if plausible(utterance.text, len(samples) / RATE, max_seconds):
+            return utterance, log_mel(samples)
+        return None
+
+    found: list[tuple[Utterance, np.ndarray]] = []
+    size = 32 * (os.cpu_count() or 1)
+    with tqdm(total=min(limit, len(worded)), desc=name, unit=" clips") as bar:
+        for start in range(0, len(worded), size):
+            results = pool.map(features, worded[start : start + size])
+            found += [result for result in results if result is not None][: limit - len(found)]
+            bar.update(len(found) - bar.n)
             if len(found) == limit:
                 break
-            samples = waveform(utterance)
-            if plausible(utterance.text, len(samples) / RATE, max_seconds):
-                found.append((utterance, samples))
-                bar.update()
     return found
 
 
 def row(
-    utterance: Utterance, samples: torch.Tensor, features: FeatureZip, name: str
+    utterance: Utterance, mel: np.ndarray, features: FeatureZip, name: str
 ) -> dict[str, str | int]:
     """Add the features of an utterance to the zip; return its line in the manifest of `name`."""
-    mel = log_mel(samples)
     key = f"{name}-{utterance.name}"
     audio = features.add(key, mel)
     values = (key, audio, len(mel), utterance.text, utterance.speaker)
     return dict(zip(COLUMNS, values))
-
-
-def rotated(rows: Rows) -> Rows:
-    """Give each utterance the audio of the next one, and the last that of the first."""
-    others = [*rows[1:], *rows[:1]]
-    return [
-        {**row, **{c: other[c] for c in ("audio", "n_frames")}} for row, other in zip(rows, others)
-    ]
 
 
 def is_current(out: Path, options: dict[str, Any]) -> bool:
@@ -305,24 +357,31 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--max-train",
         type=positive(int),
+        default=3500,
         metavar="N",
-        help="at most N utterances for training; the other sets stay as they are (default: all)",
+        help="number of utterances for training, at most (default: %(default)s)",
     )
     add(
         "--max-eval",
         type=positive(int),
-        default=300,
+        default=150,
         metavar="N",
-        help="at most N utterances in each other set (default: %(default)s)",
+        help="number of utterances in each other set, at most (default: %(default)s)",
+    )
+    add(
+        "--names",
+        type=positive(int),
+        default=30,
+        metavar="N",
+        help="number of first names in the sentences; more are harder (default: %(default)s)",
     )
     add(
         "--vocabulary",
         type=positive(int),
-        default=200,
+        default=100,
         metavar="N",
         help="number of subwords (default: %(default)s)",
     )
-    add("--augment", action="store_true", help="mask training features (a light SpecAugment)")
     add(
         "--cache",
         type=Path,
@@ -340,7 +399,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    names = ("max_seconds", "max_train", "max_eval", "vocabulary", "augment")
+    names = ("max_seconds", "max_train", "max_eval", "names", "vocabulary")
     options: dict[str, Any] = {name: getattr(args, name) for name in names}
     sets = None
     if args.own:
@@ -353,12 +412,12 @@ def run(args: argparse.Namespace) -> None:
     (args.out / MANIFEST).unlink(missing_ok=True)
     hashes: dict[str, str] = {}
     if sets is None:
-        sets, hashes = debian(args.cache or args.out.resolve().parent / "downloads")
+        sets, hashes = debian(args.cache or args.out.resolve().parent / "downloads", args)
     figures = build(sets, args.out, args)
     manifest = {"recipe": RECIPE, "options": options, "sets": figures, "packages": hashes}
     (args.out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for name, facts in figures.items():
-        say(f"{name:12} {facts['utterances']:5} clips, {facts['minutes']:6.1f} minutes")
+        say(f"{name:13} {facts['utterances']:5} clips, {facts['minutes']:6.1f} minutes")
 
 
 def say(message: str) -> None:
@@ -370,7 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         run(args)
-    except AptError as error:
+    except (AptError, EngineError) as error:
         say(f"error: {error}; without apt, give your own recordings with --own TSV (see --help)")
         return 2
     except (InputError, OSError) as error:

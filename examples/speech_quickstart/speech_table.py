@@ -2,7 +2,8 @@
 """Make the paper's Table 3 from the records of a speech quickstart run.
 
 The columns are those of `fairseq-pdd assess table --kind speech`, in two tables, since one table
-would have some twenty columns.
+would have some forty columns. A third table has the detection of wrong words
+(`fairseq-pdd assess token-errors`).
 """
 
 import argparse
@@ -18,39 +19,36 @@ from tabulate import tabulate
 from fairseq_pdd import __version__
 from fairseq_pdd.assess import (
     SPEECH,
+    System,
     Table,
     build_table,
     choose_systems,
-    negative_log_likelihood,
+    word_errors,
+    word_scores,
 )
-from fairseq_pdd.assess.table import Column
+from fairseq_pdd.assess.table import Column, Row
 from fairseq_pdd.errors import show_usage_errors_in_one_line
 from fairseq_pdd.records import read_records
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
 from panels import draw_panels
 
-OTHER_AUDIO = "NLL, other audio"
 SHOWN = "mutual_information"
 NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
-FOLDERS = {"single": "single-seed*"}  # folders that differ from the system's name
 SYMBOLS = {"rmi": "RMI", "mutual_information": "I", "epkl": "EPKL"}
+WRONG = "wrong words"
+WORD_MEASURES = ("score", *SPEECH.measures)
 
 
-def mismatched_nll(records: Path, folders: str) -> list[float]:
-    """Compute the NLL of references with the audio of another utterance, per run of a system."""
-    return [
-        negative_log_likelihood(read_records(run / "nll_mismatched.jsonl", token_ranks=0).best())
-        for run in sorted(records.glob(folders))
-    ]
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)
 
 
 def quality(table: Table) -> str:
-    """Format WER and NLL as a table, one row per system."""
+    """Format the columns of the test set as a table, one row per system."""
     columns = [i for i, column in enumerate(table.columns) if not column.group]
     rows = [[cells[0], *(cells[1 + i] for i in columns)] for cells in table.cells()]
-    header = ["", *(table.columns[i].name for i in columns)]
-    return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)
+    return markdown(["", *(table.columns[i].name for i in columns)], rows)
 
 
 def detection(table: Table) -> str:
@@ -69,8 +67,27 @@ def detection(table: Table) -> str:
         if any(runs[0][c.key] is not None for c in table.columns if c.group and c.name == measure)
     ]
     header = ["", *(f"{system} {SYMBOLS.get(measure, measure)}" for system, measure in kinds)]
-    rows = [[group, *(cells[group, m, system] for system, m in kinds)] for group in groups]
-    return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)
+    return markdown(header, [[group, *(cells[group, m, s] for s, m in kinds)] for group in groups])
+
+
+def wrong_words(systems: list[System]) -> Table:
+    """Assess the detection of wrong words of the test set, for every run of every system."""
+    keys = {measure: f"{WRONG} {measure}" for measure in WORD_MEASURES}
+    columns = [Column("", f"{WRONG}, %", WRONG, 1)]
+    columns += [Column("", SYMBOLS.get(m, m), key, 1) for m, key in keys.items()]
+    rows: dict[str, list[Row]] = {}
+    for system in systems:
+        rows[system.name] = []
+        for run in system.runs:
+            words = word_scores(read_records(run / "test.jsonl", token_ranks=1).best())
+            row: Row = {WRONG: 100 * float(1 - words.correct.mean())}
+            # detection is not defined if all words are right, or all wrong
+            found = word_errors(words) if 0 < words.correct.mean() < 1 else {}
+            for measure, key in keys.items():
+                auc = found[measure].roc_auc if measure in found else None
+                row[key] = None if auc is None else 100 * auc
+            rows[system.name].append(row)
+    return Table(columns, rows, [])
 
 
 def main() -> None:
@@ -79,27 +96,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for table and picture")
     args = parser.parse_args()
 
-    choices = [f"{name}={FOLDERS.get(system, system)}" for system, name in NAMES.items()]
-    table = build_table(choose_systems(args.records, choices), SPEECH)
-    for system, name in NAMES.items():
-        values = mismatched_nll(args.records, FOLDERS.get(system, system))
-        for row, value in zip(table.rows[name], values):
-            row[OTHER_AUDIO] = value
-    table.columns.append(Column("", OTHER_AUDIO, OTHER_AUDIO, 2))
-    table.notes.extend(
-        [
-            f"{OTHER_AUDIO}: NLL of the same references, each with the audio of another utterance; "
-            "it measures how well a model predicts the text without its audio.",
-            "Total: entropy of the prediction; RMI, I (mutual information), EPKL: knowledge "
-            "uncertainty. Students have seed 1.",
-            f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
-            f"{platform.machine()}.",
-        ]
-    )
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    text = "\n\n".join([quality(table), detection(table), notes]) + "\n"
+    choices = [f"{name}={system}*" for system, name in NAMES.items()]
+    systems = choose_systems(args.records, choices)
+    table, words = build_table(systems, SPEECH), wrong_words(systems)
+    notes = [
+        *table.notes,
+        "Total: entropy of the prediction; RMI, I (mutual information), EPKL: knowledge "
+        "uncertainty.",
+        "Last table: share of the words of the test set's outputs that are wrong, and ROC-AUC in "
+        "% of finding them by a measure, summed over the pieces of a word; score: -ln of the "
+        "word's probability.",
+        f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
+        f"{platform.machine()}.",
+    ]
+    parts = [quality(table), detection(table), quality(words), "\n".join(f"- {n}" for n in notes)]
+    text = "\n\n".join(parts) + "\n"
     (args.out / "table.md").write_text(text, encoding="utf-8")
-    measured = {system: table.rows[name] for system, name in NAMES.items()}
+    measured = {
+        system: [{**row, **more} for row, more in zip(table.rows[name], words.rows[name])]
+        for system, name in NAMES.items()
+    }
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     picture = args.out / "ood.png"
     draw_panels(table, NAMES, args.records, SHOWN, "mutual information (nats per token)", picture)

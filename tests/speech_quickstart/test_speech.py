@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,18 +13,20 @@ import pytest
 import soundfile
 import speech
 import torch
-from audio import RATE, add_noise, log_mel, waveform
+from audio import RATE, add_noise, log_mel, telephone, waveform
 from fairseq.data.audio.audio_utils import get_features_or_waveform
 from fairseq.data.audio.data_cfg import S2TDataConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import COLUMNS, FeatureZip, train_subwords, write_tsv
-from prompts import asterisk, dubbed
-from utterances import Utterance, plausible, split_of, spoken
+from prompts import asterisk
+from sentences import cut_text, draw_sentences, read_grammar
+from utterances import Utterance, plausible, spoken
+from voices import LOADER, EngineError, Engines
 
-from .test_queen import archive, conversation
 from .tones import tone, write_recordings
 
+RULE = re.compile(r"<(\w+)>").findall
 SIZES = {"train": 20, "valid": 3, "test": 4, "ood_other": 5}
 
 
@@ -41,7 +44,6 @@ def rows(path: Path) -> list[dict[str, str]]:
         ("Excuse me, Bob...", "excuse me bob"),
         ("(sigh) I'm fine.", "i'm fine"),
         ("[ascending tones]", ""),
-        ("Ha ha ha! That's it", "that's it"),
         ("He had it, he knew", "he had it he knew"),
         ("'Quoted' words’ end", "quoted words end"),
         ("Press 1 now", ""),
@@ -66,10 +68,40 @@ def test_plausible_length():
     assert not plausible("ten letters" * 3, 1.0, 10)  # the text is too long for the clip
 
 
-def test_a_text_is_in_one_set_and_the_sets_have_their_sizes():
-    drawn = [split_of(f"sentence {i}") for i in range(4000)]
-    assert abs(drawn.count("test") / 4000 - 0.15) < 0.02
-    assert abs(drawn.count("valid") / 4000 - 0.05) < 0.01
+# -------------------------------------------------------------------------- sentences
+
+RULES = {"sentence": ["the <animal> sees <animal>s", "hello <name>"], "animal": ["cat", "dog"]}
+
+
+def test_all_sentences_of_a_grammar_are_found():
+    found = draw_sentences({**RULES, "name": ["bob"]}, 5, seed=1)
+    pairs = {f"the {a} sees {b}s" for a in ("cat", "dog") for b in ("cat", "dog")}
+    assert set(found) == {*pairs, "hello bob"}
+
+
+def test_fewer_sentences_are_the_first_ones():
+    rules = {**RULES, "name": ["ann", "bob", "eve"]}
+    assert draw_sentences(rules, 7, seed=1)[:3] == draw_sentences(rules, 3, seed=1)
+    assert draw_sentences(rules, 7, seed=1) != draw_sentences(rules, 7, seed=2)
+
+
+@pytest.mark.parametrize("language", ["english", "german"])
+def test_the_grammars_are_complete_and_read_as_written(language):
+    rules = read_grammar(speech.HERE / f"{language}.txt", person=["bob"])
+    used = {name for alternatives in rules.values() for a in alternatives for name in RULE(a)}
+    assert used | {"sentence"} == set(rules)
+    for sentence in draw_sentences(rules, 500, seed=1):
+        assert spoken(sentence) == sentence
+
+
+def test_a_text_is_cut_into_pieces_without_loss():
+    text = " ".join(f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh")
+    pieces = cut_text(text.replace(" ", ", ", 5), 100, seed=1)
+    words = sorted(word for piece in pieces for word in piece.split())
+    assert len(words) > 54  # the last words may be too few for a piece
+    assert words == text.split()[: len(words)]
+    assert all(5 <= len(piece.split()) <= 9 for piece in pieces)
+    assert set(cut_text(text, 3, seed=1)) < set(cut_text(text, 100, seed=1))
 
 
 # --------------------------------------------------------------------------- features
@@ -108,6 +140,13 @@ def test_noise_has_the_given_ratio_and_depends_on_the_name_only(decibels):
     assert abs(ratio - decibels) < 1e-3
     assert torch.equal(add_noise(samples, "x", decibels) - samples, noise)
     assert not torch.equal(add_noise(samples, "y", decibels) - samples, noise)
+
+
+@pytest.mark.parametrize(("hertz", "gain"), [(100, 0), (500, 1), (2000, 1), (3900, 0)])
+def test_a_telephone_has_its_band_only(hertz, gain):
+    samples = torch.sin(2 * np.pi * hertz * torch.arange(RATE) / RATE).float()
+    filtered = telephone(samples)[RATE // 4 :]
+    assert abs(filtered.square().mean().sqrt() * 2**0.5 - gain) < 0.02
 
 
 def test_fairseq_reads_the_features_in_the_zip(tmp_path):
@@ -161,7 +200,7 @@ def test_all_sets_of_own_recordings(prepared):
     out = prepared / "out"
     manifest = json.loads((out / "manifest.json").read_text())
     sizes = {name: facts["utterances"] for name, facts in manifest["sets"].items()}
-    assert sizes == {**SIZES, "ood_noisy": 4, "mismatched": 4}
+    assert sizes == {**SIZES, **dict.fromkeys(speech.CHANGES, 4)}
     config = S2TDataConfig(out / "config.yaml")
     assert config.input_feat_per_channel == 40
     for name, size in sizes.items():
@@ -172,14 +211,16 @@ def test_all_sets_of_own_recordings(prepared):
             assert features.shape == (int(row["n_frames"]), 40)
 
 
-def test_noisy_and_mismatched_sets_are_the_test_set_with_other_audio(prepared):
-    test, noisy, mismatched = (
-        rows(prepared / "out" / f"{name}.tsv") for name in ("test", "ood_noisy", "mismatched")
-    )
-    texts = [row["tgt_text"] for row in test]
-    assert texts == [row["tgt_text"] for row in noisy] == [row["tgt_text"] for row in mismatched]
-    assert not {row["audio"] for row in test} & {row["audio"] for row in noisy}
-    assert [row["audio"] for row in mismatched] == [row["audio"] for row in (*test[1:], test[0])]
+@pytest.mark.parametrize("name", speech.CHANGES)
+def test_changed_sets_are_the_test_set_with_other_audio(prepared, name):
+    test, changed = (rows(prepared / "out" / f"{n}.tsv") for n in ("test", name))
+    columns = ("n_frames", "tgt_text", "speaker")
+    assert [[r[c] for c in columns] for r in test] == [[r[c] for c in columns] for r in changed]
+    for first, second in zip(test, changed):
+        original, other = (
+            get_features_or_waveform(str(prepared / "out" / r["audio"])) for r in (first, second)
+        )
+        assert np.abs(original - other).max() > 0.1
 
 
 def test_a_second_run_does_nothing(prepared, capsys):
@@ -207,7 +248,7 @@ def test_a_changed_recording_is_prepared_anew(tmp_path, capsys):
     [
         (lambda text: text.replace("set\taudio", "set\tfile"), "no column audio"),
         (lambda text: text.replace("valid\t", "dev\t"), "line 22: set 'dev' is none of"),
-        (lambda text: text.replace("ood_other\t", "ood_noisy\t"), "line 29: ood_noisy is made"),
+        (lambda text: text.replace("ood_other\t", "ood_noise0\t"), "line 29: ood_noise0 is made"),
         (lambda text: text.replace("test0.wav", "gone.wav"), "gone.wav is missing"),
         (lambda text: text + "train\ttrain0.wav\t...\n", "line 34: no words"),
         (lambda text: text + "train\ttrain0.wav\n", "line 34: no words"),
@@ -272,13 +313,6 @@ def test_prompts_are_paired_with_their_texts():
     ]
 
 
-def test_dubbed_dialogue_is_paired_with_its_texts():
-    script = 'dialogId("a-1", "font", "Hi")\ndialogStr("Hé \\"jij\\"")\n'
-    scripts = {f"./script/{level}/dialogs_nl.lua": script.encode() for level in ("one", "two")}
-    sounds = {"./sound/one/nl/a-1.ogg": b"1", "./sound/three/nl/a-1.ogg": b"2"}
-    assert dubbed(scripts, sounds) == [Utterance("one-a-1", b"1", 'Hé "jij"', "dutch")]
-
-
 def fake_tool(folder: Path, name: str, script: str) -> None:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -291,22 +325,29 @@ def wav(text: str) -> bytes:
     return path.read_bytes()
 
 
+def fake_loader(root: Path, script: str) -> None:
+    """Make a program that replaces the loader of the engines' packages."""
+    path = root / LOADER
+    path.parent.mkdir(parents=True)
+    fake_tool(path.parent, path.name, script)
+
+
 def test_all_sets_are_made_from_fake_packages(tmp_path, capsys, monkeypatch):
-    """All steps from packages to manifests run; shell scripts replace apt."""
+    """All steps from packages to manifests run; shell scripts replace apt and the engines."""
     monkeypatch.chdir(tmp_path)
-    texts = {i: f"face the cafe {'abcdefg'[i % 7] * (i // 7 + 1)}" for i in range(1, 60)}
-    clips = {f"0600{i:02X}J1.SB": wav(text) for i, text in texts.items()}
-    clips |= {f"0600{i:02X}P1.SB": clips[f"0600{i:02X}J1.SB"] for i in range(1, 6)}
-    talk = conversation(6, texts, {i: texts[i] for i in range(1, 6)}, "Hm")
-    game = archive({"BOB.DOG": talk, **clips})
-    prompt, line = wav("bad face bad face"), wav("de cafe de cafe")
+    wav("face the cafe face the cafe")
+    calls = tmp_path / "calls"
+    fake_loader(
+        tmp_path / "root",
+        f'shift 2; echo "$@" >> {calls}; cat "{tmp_path}/face the cafe face the cafe.wav"',
+    )
     files = {
-        "flight-of-the-amazon-queen": {"x/queen.1c": game},
-        "fillets-ng-data": {
-            "x/script/one/dialogs_nl.lua": b'dialogId("a", "f", "x")\ndialogStr("de cafe de cafe")'
-        },
-        "fillets-ng-data-nl": {"x/sound/one/nl/a.ogg": line},
+        "miscfiles": {
+            "x/propernames.gz": gzip.compress(b"Alice\nBob\nCarol\n"),
+            "x/us-constitution.gz": gzip.compress(b"We the People of the United States, " * 9),
+        }
     }
+    prompt = wav("bad face bad face")
     for code in ("en", "fr"):
         listed = gzip.compress(b"bad: bad face bad face\n")
         files[f"asterisk-core-sounds-{code}"] = {f"x/core-sounds-{code}.txt.gz": listed}
@@ -322,27 +363,45 @@ def test_all_sets_are_made_from_fake_packages(tmp_path, capsys, monkeypatch):
         tools,
         "apt-get",
         'case "$3" in update) touch lists/x_main_binary-amd64_Packages;; '
+        "install) for name in flite libc6; do echo $name > cache/archives/${name}_1.deb; done;; "
         f"download) cp {tmp_path}/$4.tar $4_1_all.deb;; esac",
     )
-    fake_tool(tools, "dpkg-deb", 'cat "$2"')
+    fake_tool(
+        tools,
+        "dpkg-deb",
+        f'case "$1" in --extract) cp -r {tmp_path}/root/. "$3";; *) cat "$2";; esac',
+    )
     fake_tool(tools, "apt-helper", "true")
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setattr(private_apt, "APT_HELPER", str(tools / "apt-helper"))
+    options = ["--max-train", "12", "--max-eval", "4", "--vocabulary", "30"]
 
-    assert speech.main(["--out", "out", "--vocabulary", "30"]) == 0
+    assert speech.main(["--out", "out", *options]) == 0
 
-    messages = capsys.readouterr().err
-    assert messages.count("WARNING") == 7  # all packages are fakes
+    # flite and the five packages of files; not the C library
+    assert capsys.readouterr().err.count("WARNING") == 6
     sets = {path.stem: rows(path) for path in Path("out").glob("*.tsv")}
-    assert {row["tgt_text"] for row in sets["ood_english"]} == {"bad face bad face"}
-    assert {row["tgt_text"] for row in sets["ood_french"]} == {"bad face bad face"}
-    assert {row["tgt_text"] for row in sets["ood_dutch"]} == {"de cafe de cafe"}
-    assert len(sets["ood_speakers"]) == 5
-    assert {row["speaker"] for row in sets["ood_speakers"]} == {"talk06"}
-    of_joe = [(name, row) for name in speech.SPLITS for row in sets[name]]
-    assert all(split_of(row["tgt_text"]) == name for name, row in of_joe)
-    assert {row["tgt_text"] for _, row in of_joe} == set(texts.values())
-    assert {row["speaker"] for _, row in of_joe} == {"joe"}
+    texts = {name: [row["tgt_text"] for row in entries] for name, entries in sets.items()}
+    assert len(texts["train"]) == 12
+    in_domain = [text for name in speech.SPLITS for text in texts[name]]
+    assert len(in_domain) == len(set(in_domain))  # no sentence is in two sets
+    for name in ("ood_voices", *speech.CHANGES):
+        assert sorted(texts[name]) == sorted(texts["test"])
+    assert set(texts["ood_human"]) == set(texts["ood_french"]) == {"bad face bad face"}
+    of_law = {word for text in texts["ood_law"] for word in text.split()}
+    assert of_law == {"we", "the", "people", "of", "united", "states"}
+    assert {row["speaker"] for row in sets["train"]} == {"kal16", "awb", "rms", "slt"}
+    assert {row["speaker"] for row in sets["ood_german"]} == {"de", "de+f3", "de+m3", "de+f5"}
+    lines = calls.read_text().splitlines()
+    programs = [Path(line.split()[0]).name for line in lines]
+    # train 12, valid 4, test 4, law 4; voices and German 4 each
+    assert (programs.count("flite"), programs.count("espeak-ng")) == (24, 8)
+
+
+def test_the_error_of_an_engine_names_program_and_folder(tmp_path):
+    fake_loader(tmp_path, "exit 1")
+    with pytest.raises(EngineError, match=f"flite cannot be run.*{tmp_path}"):
+        Engines(tmp_path).flite("hello", "slt", 1.0)
 
 
 def test_without_apt_the_error_names_the_fix(tmp_path, capsys, monkeypatch):

@@ -13,6 +13,7 @@ from .tones import write_recordings
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = REPOSITORY / "examples" / "speech_quickstart" / "run.sh"
+OOD_SETS = ("ood_noise10", "ood_noise0", "ood_telephone")
 MEASURES = ("total", "rmi", "mutual_information", "epkl")
 
 
@@ -37,15 +38,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_system_has_every_column(finished: Any) -> None:
     root, _ = finished
     measured = json.loads((root / "work" / "table.json").read_text())
-    assert set(measured) == {"single", "ensemble", "send", "pd_send2"}
-    columns = {"WER", "NLL", "NLL, other audio", *(f"ood_noisy {name}" for name in MEASURES)}
-    for system, (row,) in measured.items():
-        assert set(row) == columns
-        assert row["NLL"] > 0
-        assert 0 <= row["ood_noisy total"] <= 100
-        for name in MEASURES[1:]:
-            # an ordinary model has no knowledge uncertainty
-            assert (row[f"ood_noisy {name}"] is None) == (system in ("single", "send"))
+    runs = {"single": 2, "ensemble": 1, "send": 1, "pd_send2": 1}
+    assert {system: len(rows) for system, rows in measured.items()} == runs
+    words = {"wrong words", *(f"wrong words {name}" for name in ("score", *MEASURES))}
+    sets = {f"{name} {measure}" for name in OOD_SETS for measure in MEASURES}
+    for system, rows in measured.items():
+        for row in rows:
+            assert set(row) == {"WER", "NLL", *words, *sets}
+            assert row["NLL"] > 0
+            assert 0 < row["wrong words"] <= 100  # hardly any training
+            assert 0 <= row["ood_noise0 total"] <= 100
+            for name in MEASURES[1:]:
+                # an ordinary model has no knowledge uncertainty
+                absent = system in ("single", "send")
+                assert (row[f"ood_noise0 {name}"] is None) == absent
 
 
 def test_the_table_is_printed_and_written(finished: Any) -> None:
@@ -64,11 +70,11 @@ def test_students_are_plain_models_without_ctc(finished: Any) -> None:
     root, _ = finished
     state = {
         name: torch.load(root / "work" / name / "checkpoint_best.pt", weights_only=True)["model"]
-        for name in ("member1", "pd_send2")
+        for name in ("member1", "pd_send2-seed1")
     }
-    removed = state["member1"].keys() - state["pd_send2"].keys()
+    removed = state["member1"].keys() - state["pd_send2-seed1"].keys()
     assert removed == {"encoder.ctc_proj.weight", "encoder.ctc_proj.bias"}
-    assert state["pd_send2"].keys() <= state["member1"].keys()
+    assert state["pd_send2-seed1"].keys() <= state["member1"].keys()
 
 
 def test_a_second_run_repeats_nothing(finished: Any) -> None:
