@@ -20,7 +20,7 @@ gradient-analysis: .venv/.package ## the paper's Figure 1: which classes a loss 
 synthetic: .venv/.package ## an ensemble's and its students' uncertainty over the plane
 	$(BIN)/python examples/synthetic/spirals.py
 
-speech: .venv/.package ## distil real speech recognisers (SCALE=default|large)
+speech: .venv/.package ## distil recognisers of synthetic voices (SCALE=default|large)
 	SCALE=$(SCALE) bash examples/speech_quickstart/run.sh
 
 images: .venv/.package ## classifiers in plain PyTorch: tables 1 and 2, figure 3, a sweep over classes
