@@ -21,7 +21,7 @@ MEL_BINS = 40
 
 
 def waveform(utterance: Utterance) -> torch.Tensor:
-    """Read an utterance in one channel at RATE, with its channel and noise: float32, (samples,).
+    """Read an utterance in one channel at RATE, with all changes to it: float32, (samples,).
 
     Raises:
         InputError: the audio is missing, cannot be decoded, or has samples that are NaN or
@@ -40,9 +40,13 @@ def waveform(utterance: Utterance) -> torch.Tensor:
     if not len(mono):
         return mono
     mono = resampler(rate)(mono)
+    if utterance.speed != 1:
+        mono, _ = torchaudio.functional.speed(mono, RATE, utterance.speed)
     if utterance.telephone:
         mono = telephone(mono)
-    return mono if utterance.snr is None else add_noise(mono, utterance.name, utterance.snr)
+    if utterance.snr is None:
+        return mono
+    return add_noise(mono, utterance.name, utterance.snr, utterance.pink)
 
 
 @lru_cache
@@ -65,10 +69,17 @@ def telephone(samples: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(sosfilt(band, samples.numpy()).astype(np.float32))
 
 
-def add_noise(samples: torch.Tensor, name: str, decibels: float) -> torch.Tensor:
-    """Add white noise at a signal-to-noise ratio; equal names give equal noise."""
+def add_noise(
+    samples: torch.Tensor, name: str, decibels: float, pink: bool = False
+) -> torch.Tensor:
+    """Add noise at a signal-to-noise ratio, white or pink; equal names give equal noise."""
     digest = hashlib.sha256(f"{SEED}\n{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     noise = torch.randn(samples.shape, generator=generator)
+    if pink:  # the power falls with 1 / frequency
+        spectrum = torch.fft.rfft(noise)
+        spectrum[0] = 0
+        spectrum[1:] /= torch.arange(1, len(spectrum)).sqrt()
+        noise = torch.fft.irfft(spectrum, len(noise))
     scale = (samples.square().mean() / noise.square().mean()).sqrt()
     return samples + noise * scale * 10 ** (-decibels / 20)

@@ -14,11 +14,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=6 TRAINED=3500 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
+MEMBERS=6 TRAINED=4000 BEYOND=1200 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
 case $SCALE in
   default) EPOCHS=5 STUDENT_EPOCHS=3 ;;
   large) EPOCHS=20 STUDENT_EPOCHS=20 TRAINED=20000 ;;
-  smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
+  smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEYOND=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
 SEEDS=${SEEDS:-3} # students of each kind
@@ -43,13 +43,13 @@ else
   DATA_ARGS=(--cache $HERE/runs/downloads)
 fi
 $BIN/python $HERE/speech.py --out "$DATA" --vocabulary $VOCABULARY --max-train $TRAINED \
-  --max-eval $EVAL "${DATA_ARGS[@]}"
+  --max-beyond $BEYOND --max-eval $EVAL "${DATA_ARGS[@]}"
 SETS=(test)
 for path in "$DATA"/ood_*.tsv; do SETS+=("$(basename "$path" .tsv)"); done
 
 # fairseq for Python 3.11 skips sentences that do not fill a multiple
 BATCHES=(--required-batch-size-multiple 1 --num-workers 0)
-TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --train-subset train --valid-subset valid
+TRAIN=($DEVICE "${BATCHES[@]}" --config-yaml config.yaml --valid-subset valid
   --arch s2t_transformer --conv-kernel-sizes 5,5,5 --conv-channels $((2 * DIM))
   --encoder-layers 4 --encoder-embed-dim $DIM --encoder-ffn-embed-dim $((4 * DIM))
   --decoder-layers 2 --decoder-embed-dim $DIM --decoder-ffn-embed-dim $((4 * DIM))
@@ -63,7 +63,7 @@ for seed in $(seq $MEMBERS); do
   # needed for resuming only: since torch 2.6, fairseq cannot load its own checkpoints unless
   # argparse.Namespace is allowed in them.
   background "member$seed" 'valid on' "$DATA" \
-    $BIN/fairseq-train "$DATA" $PLUGIN --task speech_to_text "${TRAIN[@]}" \
+    $BIN/fairseq-train "$DATA" $PLUGIN --task speech_to_text "${TRAIN[@]}" --train-subset train \
       --criterion label_smoothed_cross_entropy_with_ctc --label-smoothing 0.1 --ctc-weight 0.5 \
       --lr 2e-3 --lr-scheduler fixed --force-anneal $((EPOCHS - 1)) --lr-shrink 0.4 \
       --warmup-updates 400 \
@@ -74,10 +74,11 @@ finish
 checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
-say "3. what the students learn from: the ensemble's probabilities of the training texts"
+say "3. what the students learn from: the ensemble's probabilities of the training texts, also of \
+recordings beyond the domain"
 job cache 'error|tokens' "$DATA:$ENSEMBLE" \
   $BIN/fairseq-pdd teacher-cache "$DATA" --path "$ENSEMBLE" --destdir "$WORK/cache" \
-    --max-tokens 12000 --workers $JOBS $DEVICE
+    --subset train,train_beyond,valid --max-tokens 12000 --workers $JOBS $DEVICE
 
 say "4. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
 job start.pt 'error' "$WORK/member1/checkpoint_best.pt" \
@@ -86,7 +87,7 @@ for seed in $(seq $SEEDS); do
   for criterion in send pd_send2; do
     background "$criterion-seed$seed" 'valid on|teacher:' "$DATA:$WORK/cache:$WORK/start.pt" \
       $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
-        --criterion $criterion --teacher-cache "$WORK/cache" \
+        --train-subset train,train_beyond --criterion $criterion --teacher-cache "$WORK/cache" \
         --finetune-from-model "$WORK/start.pt" \
         --lr 1e-3 --lr-scheduler fixed --force-anneal $((STUDENT_EPOCHS - 1)) --lr-shrink 0.4 \
         --warmup-updates 100 \

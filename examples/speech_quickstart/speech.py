@@ -7,6 +7,8 @@ subwords and config.yaml. Does nothing if the folder already holds the result of
   set            what it is                                          differs from test in
   train          sentences of a grammar, read by the four voices of
                  the engine flite, at many speeds, with faint noise
+  train_beyond   recordings of train, at other speeds or with
+                 loud pink noise: a transfer set for students only
   valid, test    other sentences of the grammar, read in the same way
   ood_noise10    test with white noise at 10 dB                      noise
   ood_noise0     test with white noise at 0 dB                       noise
@@ -17,10 +19,10 @@ subwords and config.yaml. Does nothing if the folder already holds the result of
   ood_human      English prompts of a telephone system               speaker (human), text
   ood_french     French prompts of the same system                   the same and language
 
-With --own, the sets are those of a file of tab-separated columns (first line: set, audio, text),
-and the first three out-of-domain sets are made from your test set. "set" is train, valid, test or
-ood_NAME. "audio" is a WAV, FLAC, OGG or MP3 file, relative to the folder of the list. "text" is its
-words.
+With --own, the sets are those of a file of tab-separated columns (first line: set, audio, text).
+train_beyond is then made from your training set, and the first three out-of-domain sets from your
+test set. "set" is train, valid, test or ood_NAME. "audio" is a WAV, FLAC, OGG or MP3 file, relative
+to the folder of the list. "text" is its words.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ from utterances import (
 from voices import ESPEAK, FLITE, PACKAGES, EngineError, Engines
 
 HERE = Path(__file__).resolve().parent
-RECIPE = 2  # raise it when the same options give other features, so that old output is replaced
+RECIPE = 3  # raise it when the same options give other features, so that old output is replaced
 MANIFEST = "manifest.json"
 # sets that are made from the test set
 CHANGES: dict[str, dict[str, Any]] = {
@@ -72,6 +74,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 STRETCH = (0.85, 1.15)  # of the voices; 1 is an engine's usual speed
 NOISE = (20.0, 40.0)  # signal-to-noise ratio in dB of all utterances
+# beyond the domain: speeds outside of STRETCH, whose pitch is that of no voice, and louder noise
+BEYOND_SPEEDS = (0.7, 0.75, 0.8, 1.25, 1.3, 1.4)
+BEYOND_NOISE = (0.0, 20.0)
+BEYOND = "train_beyond"
 SEED = 1
 Sets = dict[str, list[Utterance]]
 Rows = list[dict[str, "str | int"]]
@@ -184,6 +190,18 @@ def with_noise(utterance: Utterance) -> Utterance:
     return replace(utterance, snr=random.Random(f"noise {utterance.name}").uniform(*NOISE))
 
 
+def beyond(utterance: Utterance) -> Utterance:
+    """Draw a change of speed, pink noise, or both; no out-of-domain set has either."""
+    draw = random.Random(f"beyond {utterance.name}")
+    kind = draw.choice(("speed", "noise", "both"))
+    change: dict[str, Any] = {}
+    if kind != "noise":
+        change["speed"] = draw.choice(BEYOND_SPEEDS)
+    if kind != "speed":
+        change.update(snr=draw.uniform(*BEYOND_NOISE), pink=True)
+    return replace(utterance, name=f"beyond-{utterance.name}", **change)
+
+
 # ------------------------------------------------------------------------- own speech
 
 
@@ -253,11 +271,13 @@ def build(sets: Sets, out: Path, args: argparse.Namespace) -> dict[str, Any]:
         name: [replace(utterance, **change) for utterance in sets["test"]]
         for name, change in CHANGES.items()
     }
+    changed[BEYOND] = [beyond(utterance) for utterance in sets["train"]]
     sets = {**{name: sets[name] for name in SPLITS}, **changed, **sets}
+    limits = {"train": args.max_train, BEYOND: args.max_beyond}
     manifests: dict[str, Rows] = {}
     with FeatureZip(out) as features, ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, utterances in sets.items():
-            limit = args.max_train if name == "train" else args.max_eval
+            limit = limits.get(name, args.max_eval)
             found = select(name, utterances, limit, args.max_seconds, pool)
             if not found:
                 raise InputError(
@@ -357,9 +377,16 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--max-train",
         type=positive(int),
-        default=3500,
+        default=4000,
         metavar="N",
         help="number of utterances for training, at most (default: %(default)s)",
+    )
+    add(
+        "--max-beyond",
+        type=positive(int),
+        default=1200,
+        metavar="N",
+        help="number of utterances in train_beyond, at most (default: %(default)s)",
     )
     add(
         "--max-eval",
@@ -399,7 +426,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    names = ("max_seconds", "max_train", "max_eval", "names", "vocabulary")
+    names = ("max_seconds", "max_train", "max_beyond", "max_eval", "names", "vocabulary")
     options: dict[str, Any] = {name: getattr(args, name) for name in names}
     sets = None
     if args.own:

@@ -30,16 +30,20 @@ class Utterance:
         audio: a file, the bytes of one, or a function that returns them.
         text: its words.
         speaker: name of the speaker or voice.
+        speed: factor of the speed; the pitch changes with it.
         telephone: keep only the band of a telephone.
         snr: signal-to-noise ratio of the noise to add, in dB.
+        pink: the noise is pink, not white.
     """
 
     name: str
     audio: bytes | Path | Callable[[], bytes]
     text: str
     speaker: str = "unknown"
+    speed: float = 1.0
     telephone: bool = False
     snr: float | None = None
+    pink: bool = False
 
 
 def spoken(text: str) -> str:

@@ -142,6 +142,27 @@ def test_noise_has_the_given_ratio_and_depends_on_the_name_only(decibels):
     assert not torch.equal(add_noise(samples, "y", decibels) - samples, noise)
 
 
+def test_pink_noise_has_the_same_power_in_every_octave():
+    samples = torch.ones(2**16)
+    noise = add_noise(samples, "x", 10.0, pink=True) - samples
+    assert abs(noise.square().mean() - 0.1) < 1e-3
+    power = torch.fft.rfft(noise).abs().square()
+    octaves = torch.stack([power[2**k : 2 ** (k + 1)].sum() for k in range(8, 15)])
+    assert (octaves / octaves.mean() - 1).abs().max() < 0.2
+    white = torch.fft.rfft(add_noise(samples, "x", 10.0) - samples).abs().square()
+    assert white[2**14 :].sum() / white[2**8 : 2**9].sum() > 30
+
+
+@pytest.mark.parametrize("speed", speech.BEYOND_SPEEDS)
+def test_speed_changes_duration_and_pitch(tmp_path, speed):
+    time = np.arange(RATE) / RATE
+    soundfile.write(tmp_path / "x.wav", 0.5 * np.sin(2 * np.pi * 500 * time), RATE)
+    samples = waveform(Utterance("x", tmp_path / "x.wav", "", speed=speed))
+    assert abs(len(samples) - RATE / speed) <= 1
+    loudest = torch.fft.rfft(samples).abs().argmax() * RATE / len(samples)
+    assert abs(loudest - 500 * speed) < 2
+
+
 @pytest.mark.parametrize(("hertz", "gain"), [(100, 0), (500, 1), (2000, 1), (3900, 0)])
 def test_a_telephone_has_its_band_only(hertz, gain):
     samples = torch.sin(2 * np.pi * hertz * torch.arange(RATE) / RATE).float()
@@ -200,7 +221,10 @@ def test_all_sets_of_own_recordings(prepared):
     out = prepared / "out"
     manifest = json.loads((out / "manifest.json").read_text())
     sizes = {name: facts["utterances"] for name, facts in manifest["sets"].items()}
-    assert sizes == {**SIZES, **dict.fromkeys(speech.CHANGES, 4)}
+    # some are too short at a higher speed
+    assert 15 <= sizes[speech.BEYOND] <= SIZES["train"]
+    changed = {**dict.fromkeys(speech.CHANGES, 4), speech.BEYOND: sizes[speech.BEYOND]}
+    assert sizes == {**SIZES, **changed}
     config = S2TDataConfig(out / "config.yaml")
     assert config.input_feat_per_channel == 40
     for name, size in sizes.items():
@@ -221,6 +245,22 @@ def test_changed_sets_are_the_test_set_with_other_audio(prepared, name):
             get_features_or_waveform(str(prepared / "out" / r["audio"])) for r in (first, second)
         )
         assert np.abs(original - other).max() > 0.1
+
+
+def test_beyond_is_the_training_set_with_other_audio(prepared):
+    train, beyond = (rows(prepared / "out" / f"{name}.tsv") for name in ("train", speech.BEYOND))
+    original = {row["id"].removeprefix("train-"): row for row in train}
+    frames = set()
+    for row in beyond:
+        source = original[row["id"].removeprefix(f"{speech.BEYOND}-beyond-")]
+        assert row["tgt_text"] == source["tgt_text"]
+        frames.add(round(int(row["n_frames"]) / int(source["n_frames"]), 1))
+        first, second = (
+            get_features_or_waveform(str(prepared / "out" / r["audio"])) for r in (row, source)
+        )
+        assert first.shape != second.shape or np.abs(first - second).max() > 1
+    assert min(frames) < 0.9 < 1.0 < 1.1 < max(frames)
+    assert 1.0 in frames
 
 
 def test_a_second_run_does_nothing(prepared, capsys):
@@ -385,6 +425,7 @@ def test_all_sets_are_made_from_fake_packages(tmp_path, capsys, monkeypatch):
     assert len(texts["train"]) == 12
     in_domain = [text for name in speech.SPLITS for text in texts[name]]
     assert len(in_domain) == len(set(in_domain))  # no sentence is in two sets
+    assert set(texts[speech.BEYOND]) <= set(texts["train"])
     for name in ("ood_voices", *speech.CHANGES):
         assert sorted(texts[name]) == sorted(texts["test"])
     assert set(texts["ood_human"]) == set(texts["ood_french"]) == {"bad face bad face"}
