@@ -7,6 +7,7 @@
 #   WORK=DIR              folder for all output (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
 #   SEEDS=N               number of students of each kind (default: 3)
+#   COMPARE=1             one more student, which learns from nothing beyond the domain
 #   JOBS=N                number of commands at a time (default: one per core)
 #   REMAKE=1              make stages again whose inputs or options have changed since; without it,
 #                         they are refused
@@ -14,11 +15,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-MEMBERS=6 TRAINED=4000 BEYOND=1200 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
+MEMBERS=6 TRAINED=4000 BEYOND=1000 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
 case $SCALE in
-  default) EPOCHS=5 STUDENT_EPOCHS=3 ;;
+  default) EPOCHS=4 STUDENT_EPOCHS=5 ;;
   large) EPOCHS=20 STUDENT_EPOCHS=20 TRAINED=20000 ;;
-  smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEYOND=8 BEAM=1 DIM=16 ;;
+  smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
 SEEDS=${SEEDS:-3} # students of each kind
@@ -74,8 +75,7 @@ finish
 checkpoints=$(printf "$WORK/member%s/checkpoint_best.pt:" $(seq $MEMBERS))
 ENSEMBLE=${checkpoints%:}
 
-say "3. what the students learn from: the ensemble's probabilities of the training texts, also of \
-recordings beyond the domain"
+say "3. what the students learn from: the ensemble's probabilities of the training texts"
 job cache 'error|tokens' "$DATA:$ENSEMBLE" \
   $BIN/fairseq-pdd teacher-cache "$DATA" --path "$ENSEMBLE" --destdir "$WORK/cache" \
     --subset train,train_beyond,valid --max-tokens 12000 --workers $JOBS $DEVICE
@@ -83,17 +83,23 @@ job cache 'error|tokens' "$DATA:$ENSEMBLE" \
 say "4. students: SEnD and PD-SEnD², initialised with member 1 without its CTC head"
 job start.pt 'error' "$WORK/member1/checkpoint_best.pt" \
   $BIN/python $HERE/without_ctc.py "$WORK/member1/checkpoint_best.pt" "$WORK/start.pt"
+student() { # NAME SEED CRITERION SUBSETS
+  STUDENTS+=("$1-seed$2")
+  background "$1-seed$2" 'valid on|teacher:' "$DATA:$WORK/cache:$WORK/start.pt" \
+    $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
+      --train-subset "$4" --criterion "$3" --teacher-cache "$WORK/cache" \
+      --finetune-from-model "$WORK/start.pt" \
+      --lr 5e-4 --lr-scheduler fixed --force-anneal $((STUDENT_EPOCHS - 1)) --lr-shrink 0.4 \
+      --warmup-updates 100 \
+      --max-epoch $STUDENT_EPOCHS --seed "$2" --save-dir "$WORK/$1-seed$2"
+}
+STUDENTS=()
 for seed in $(seq $SEEDS); do
   for criterion in send pd_send2; do
-    background "$criterion-seed$seed" 'valid on|teacher:' "$DATA:$WORK/cache:$WORK/start.pt" \
-      $BIN/fairseq-train "$DATA" $PLUGIN --task distill_speech_to_text "${TRAIN[@]}" \
-        --train-subset train,train_beyond --criterion $criterion --teacher-cache "$WORK/cache" \
-        --finetune-from-model "$WORK/start.pt" \
-        --lr 1e-3 --lr-scheduler fixed --force-anneal $((STUDENT_EPOCHS - 1)) --lr-shrink 0.4 \
-        --warmup-updates 100 \
-        --max-epoch $STUDENT_EPOCHS --seed "$seed" --save-dir "$WORK/$criterion-seed$seed"
+    student $criterion "$seed" $criterion train,train_beyond
   done
 done
+if [ -n "${COMPARE:-}" ]; then student pd_send2_train 1 pd_send2 train; fi
 finish
 
 say "5. recognition with uncertainty: single models, ensemble, students"
@@ -103,7 +109,7 @@ recognise() { # SYSTEM CHECKPOINTS
     runs+=(-- --gen-subset "$set" --beam $BEAM --scoring wer --uncertainty-path "$out/$set.jsonl")
   done
   runs+=(-- --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
-# Without a bound on the length, one output that never ends delays the whole batch.
+  # Without a bound on the length, one output that never ends delays the whole batch.
   background "records/$1" 'Translated|WER' "$DATA:$2" \
     $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN --task distill_speech_to_text \
       --config-yaml config.yaml --path "$2" $DEVICE "${BATCHES[@]}" --quiet \
@@ -113,11 +119,7 @@ recognise ensemble "$ENSEMBLE"
 for seed in $(seq $MEMBERS); do
   recognise "single-seed$seed" "$WORK/member$seed/checkpoint_best.pt"
 done
-for seed in $(seq $SEEDS); do
-  for criterion in send pd_send2; do
-    recognise "$criterion-seed$seed" "$WORK/$criterion-seed$seed/checkpoint_best.pt"
-  done
-done
+for student in "${STUDENTS[@]}"; do recognise "$student" "$WORK/$student/checkpoint_best.pt"; done
 finish
 
 say "6. results"

@@ -384,7 +384,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--max-beyond",
         type=positive(int),
-        default=1200,
+        default=1000,
         metavar="N",
         help="number of utterances in train_beyond, at most (default: %(default)s)",
     )

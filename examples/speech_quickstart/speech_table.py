@@ -34,7 +34,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "lib"))
 from panels import draw_panels
 
 SHOWN = "mutual_information"
-NAMES = {"single": "Single", "ensemble": "Ensemble", "send": "SEnD", "pd_send2": "PD-SEnD²"}
+# rows of the table by folder of the records; `pd_send2_train` is there with COMPARE=1 only
+NAMES = {
+    "single": "Single",
+    "ensemble": "Ensemble",
+    "send": "SEnD",
+    "pd_send2": "PD-SEnD²",
+    "pd_send2_train": "PD-SEnD², train only",
+}
 SYMBOLS = {"rmi": "RMI", "mutual_information": "I", "epkl": "EPKL"}
 WRONG = "wrong words"
 WORD_MEASURES = ("score", *SPEECH.measures)
@@ -52,7 +59,7 @@ def quality(table: Table) -> str:
 
 
 def detection(table: Table) -> str:
-    """Format ROC-AUCs as a table, one row per set; measures that a system lacks are skipped."""
+    """Format ROC-AUCs as a table, one column per set; measures that a system lacks are skipped."""
     cells = {
         (column.group, column.name, row[0]): text
         for row in table.cells()
@@ -66,8 +73,11 @@ def detection(table: Table) -> str:
         for measure in SPEECH.measures
         if any(runs[0][c.key] is not None for c in table.columns if c.group and c.name == measure)
     ]
-    header = ["", *(f"{system} {SYMBOLS.get(measure, measure)}" for system, measure in kinds)]
-    return markdown(header, [[group, *(cells[group, m, s] for s, m in kinds)] for group in groups])
+    rows = [
+        [f"{system}: {SYMBOLS.get(measure, measure)}", *(cells[g, measure, system] for g in groups)]
+        for system, measure in kinds
+    ]
+    return markdown(["", *groups], rows)
 
 
 def wrong_words(systems: list[System]) -> Table:
@@ -96,7 +106,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for table and picture")
     args = parser.parse_args()
 
-    choices = [f"{name}={system}*" for system, name in NAMES.items()]
+    folders = {
+        system: found
+        for system in NAMES
+        if (found := [*args.records.glob(system), *args.records.glob(f"{system}-seed*")])
+    }
+    choices = [f"{NAMES[s]}={','.join(sorted(f.name for f in folders[s]))}" for s in folders]
     systems = choose_systems(args.records, choices)
     table, words = build_table(systems, SPEECH), wrong_words(systems)
     notes = [
@@ -115,6 +130,7 @@ def main() -> None:
     measured = {
         system: [{**row, **more} for row, more in zip(table.rows[name], words.rows[name])]
         for system, name in NAMES.items()
+        if name in table.rows
     }
     (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     picture = args.out / "ood.png"

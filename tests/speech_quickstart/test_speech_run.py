@@ -18,7 +18,13 @@ MEASURES = ("total", "rmi", "mutual_information", "epkl")
 
 
 def run(own: Path, work: Path) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "SCALE": "smoke", "OWN": str(own), "WORK": str(work)}
+    environment = {
+        **os.environ,
+        "SCALE": "smoke",
+        "COMPARE": "1",
+        "OWN": str(own),
+        "WORK": str(work),
+    }
     # the script's default is .venv; the tests may run in another environment
     environment["BIN"] = str(Path(sys.executable).parent)
     return subprocess.run(
@@ -38,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_system_has_every_column(finished: Any) -> None:
     root, _ = finished
     measured = json.loads((root / "work" / "table.json").read_text())
-    runs = {"single": 2, "ensemble": 1, "send": 1, "pd_send2": 1}
+    runs = {"single": 2, "ensemble": 1, "send": 1, "pd_send2": 1, "pd_send2_train": 1}
     assert {system: len(rows) for system, rows in measured.items()} == runs
     words = {"wrong words", *(f"wrong words {name}" for name in ("score", *MEASURES))}
     sets = {f"{name} {measure}" for name in OOD_SETS for measure in MEASURES}
@@ -58,7 +64,7 @@ def test_the_table_is_printed_and_written(finished: Any) -> None:
     root, result = finished
     table = (root / "work" / "table.md").read_text()
     assert table in result.stdout
-    assert "PD-SEnD² I " in table
+    assert "PD-SEnD²: I " in table
     assert (root / "work" / "ood.png").read_bytes().startswith(b"\x89PNG")
 
 
