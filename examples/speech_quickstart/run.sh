@@ -7,7 +7,7 @@
 #   WORK=DIR              folder for all output (default: examples/speech_quickstart/runs/$SCALE)
 #   OWN=FILE              your own recordings: a list with the columns set, audio, text (speech.py)
 #   SEEDS=N               number of students of each kind (default: 3)
-#   COMPARE=1             one more student, which learns from nothing beyond the domain
+#   COMPARE=1             train PD-SEnD² also without what is beyond the domain
 #   JOBS=N                number of commands at a time (default: one per core)
 #   REMAKE=1              make stages again whose inputs or options have changed since; without it,
 #                         they are refused
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/../.."
 SCALE=${SCALE:-default}
 MEMBERS=6 TRAINED=4000 BEYOND=1000 EVAL=150 VOCABULARY=100 BEAM=5 DIM=128
 case $SCALE in
-  default) EPOCHS=4 STUDENT_EPOCHS=5 ;;
+  default) EPOCHS=5 STUDENT_EPOCHS=4 ;;
   large) EPOCHS=20 STUDENT_EPOCHS=20 TRAINED=20000 ;;
   smoke) EPOCHS=1 STUDENT_EPOCHS=1 MEMBERS=2 SEEDS=${SEEDS:-1} VOCABULARY=40 EVAL=8 BEAM=1 DIM=16 ;;
   *) echo "error: SCALE must be default or large, not '$SCALE'" >&2; exit 2 ;;
@@ -98,8 +98,8 @@ for seed in $(seq $SEEDS); do
   for criterion in send pd_send2; do
     student $criterion "$seed" $criterion train,train_beyond
   done
+  if [ -n "${COMPARE:-}" ]; then student pd_send2_train "$seed" pd_send2 train; fi
 done
-if [ -n "${COMPARE:-}" ]; then student pd_send2_train 1 pd_send2 train; fi
 finish
 
 say "5. recognition with uncertainty: single models, ensemble, students"
@@ -107,8 +107,11 @@ recognise() { # SYSTEM CHECKPOINTS
   local out=$WORK/records/$1 set runs=()
   for set in "${SETS[@]}"; do
     runs+=(-- --gen-subset "$set" --beam $BEAM --scoring wer --uncertainty-path "$out/$set.jsonl")
+    # references: the same outputs for all systems
+    local scored=nll_$set
+    if [ "$set" = test ]; then scored=nll; fi
+    runs+=(-- --gen-subset "$set" --score-reference --uncertainty-path "$out/$scored.jsonl")
   done
-  runs+=(-- --gen-subset test --score-reference --uncertainty-path "$out/nll.jsonl")
   # Without a bound on the length, one output that never ends delays the whole batch.
   background "records/$1" 'Translated|WER' "$DATA:$2" \
     $BIN/python examples/lib/generate_each.py "$DATA" $PLUGIN --task distill_speech_to_text \

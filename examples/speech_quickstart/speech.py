@@ -155,7 +155,8 @@ def read_aloud(engines: Engines, args: argparse.Namespace, names: list[str], law
         read_grammar(HERE / "english.txt", person=persons), 2 * count + args.max_train, SEED
     )
     german = draw_sentences(read_grammar(HERE / "german.txt", person=persons), count, SEED)
-    read_once = lru_cache(1000)(engines.flite)  # the test set is needed several times
+    # training and test sets are needed several times; 16 kHz, some 350 MB
+    read_once = lru_cache(None)(engines.flite)
     test, valid, train = english[:count], english[count : 2 * count], english[2 * count :]
 
     def flite(texts: list[str], name: str) -> list[Utterance]:

@@ -3,7 +3,8 @@
 
 The columns are those of `fairseq-pdd assess table --kind speech`, in two tables, since one table
 would have some forty columns. A third table has the detection of wrong words
-(`fairseq-pdd assess token-errors`).
+(`fairseq-pdd assess token-errors`), a fourth how well students' measures follow their ensemble's on
+the same outputs (`fairseq-pdd assess faithfulness`).
 """
 
 import argparse
@@ -19,10 +20,14 @@ from tabulate import tabulate
 from fairseq_pdd import __version__
 from fairseq_pdd.assess import (
     SPEECH,
+    Estimate,
+    Level,
     System,
     Table,
     build_table,
     choose_systems,
+    faithfulness_of,
+    set_name,
     word_errors,
     word_scores,
 )
@@ -100,6 +105,41 @@ def wrong_words(systems: list[System]) -> Table:
     return Table(columns, rows, [])
 
 
+def agreement(systems: list[System], records: Path) -> Table:
+    """Correlate students' measures with the ensemble's, over the references of each set."""
+    shown, columns = SYMBOLS[SHOWN], []
+    rows: dict[str, list[Row]] = {}
+
+    def add(system: str, quantity: str, run: int, key: str, estimate: Estimate | None) -> None:
+        runs = rows.setdefault(f"{system}: {quantity}", [])
+        if run == len(runs):
+            runs.append({})
+        runs[run][key] = None if estimate is None else estimate.value
+
+    for path in sorted((records / "ensemble").glob("nll*.jsonl")):
+        key = path.stem
+        name = "test" if key == "nll" else set_name(key.removeprefix("nll_"))
+        columns.append(Column("", name, key, 2))
+        ensemble = read_records(path, token_ranks=1).best()
+        own = faithfulness_of(ensemble, ensemble, Level.sentence, 0)[SHOWN]
+        add(NAMES["ensemble"], f"{shown} ~ total", 0, key, own.ensemble_coupling)
+        for system in systems:
+            if system.name in (NAMES["single"], NAMES["ensemble"]):
+                continue
+            for number, run in enumerate(system.runs):
+                student = read_records(run / path.name, token_ranks=1).best()
+                found = faithfulness_of(student, ensemble, Level.sentence, 0)[SHOWN]
+                follows = {
+                    f"{shown} ~ ensemble's": found.spearman,
+                    f"total ~ ensemble's {shown}": found.by_total,
+                    f"{shown} ~ total": found.student_coupling,
+                }
+                for quantity, estimate in follows.items():
+                    add(system.name, quantity, number, key, estimate)
+    known = {k: r for k, r in rows.items() if any(v is not None for run in r for v in run.values())}
+    return Table(columns, known, [])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("records", type=Path, help="folder with one folder of records per system")
@@ -114,25 +154,29 @@ def main() -> None:
     choices = [f"{NAMES[s]}={','.join(sorted(f.name for f in folders[s]))}" for s in folders]
     systems = choose_systems(args.records, choices)
     table, words = build_table(systems, SPEECH), wrong_words(systems)
+    follows = agreement(systems, args.records)
     notes = [
         *table.notes,
         "Total: entropy of the prediction; RMI, I (mutual information), EPKL: knowledge "
         "uncertainty.",
-        "Last table: share of the words of the test set's outputs that are wrong, and ROC-AUC in "
+        "Third table: share of the words of the test set's outputs that are wrong, and ROC-AUC in "
         "% of finding them by a measure, summed over the pieces of a word; score: -ln of the "
         "word's probability.",
+        "Last table: Spearman's rank correlations over the references of each set, which all "
+        "systems scored; of a student's measure with its ensemble's, and with its own total.",
         f"fairseq_pdd {__version__}, torch {torch.__version__}, {os.cpu_count()} cores "
         f"{platform.machine()}.",
     ]
-    parts = [quality(table), detection(table), quality(words), "\n".join(f"- {n}" for n in notes)]
-    text = "\n\n".join(parts) + "\n"
+    tables = [quality(table), detection(table), quality(words), quality(follows)]
+    text = "\n\n".join([*tables, "\n".join(f"- {note}" for note in notes)]) + "\n"
     (args.out / "table.md").write_text(text, encoding="utf-8")
     measured = {
         system: [{**row, **more} for row, more in zip(table.rows[name], words.rows[name])]
         for system, name in NAMES.items()
         if name in table.rows
     }
-    (args.out / "table.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    numbers = {**measured, "agreement": follows.rows}
+    (args.out / "table.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     picture = args.out / "ood.png"
     draw_panels(table, NAMES, args.records, SHOWN, "mutual information (nats per token)", picture)
     print(text)

@@ -44,6 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_system_has_every_column(finished: Any) -> None:
     root, _ = finished
     measured = json.loads((root / "work" / "table.json").read_text())
+    del measured["agreement"]
     runs = {"single": 2, "ensemble": 1, "send": 1, "pd_send2": 1, "pd_send2_train": 1}
     assert {system: len(rows) for system, rows in measured.items()} == runs
     words = {"wrong words", *(f"wrong words {name}" for name in ("score", *MEASURES))}
@@ -58,6 +59,23 @@ def test_every_system_has_every_column(finished: Any) -> None:
                 # an ordinary model has no knowledge uncertainty
                 absent = system in ("single", "send")
                 assert (row[f"ood_noise0 {name}"] is None) == absent
+
+
+def test_students_are_compared_with_their_ensemble_on_the_same_outputs(finished: Any) -> None:
+    root, _ = finished
+    rows = json.loads((root / "work" / "table.json").read_text())["agreement"]
+    assert rows.keys() == {
+        "Ensemble: I ~ total",
+        "SEnD: total ~ ensemble's I",
+        *(
+            f"PD-SEnD²{which}: {quantity}"
+            for which in ("", ", train only")
+            for quantity in ("I ~ ensemble's", "total ~ ensemble's I", "I ~ total")
+        ),
+    }
+    for (run,) in rows.values():
+        assert run.keys() == {"nll", *(f"nll_{name}" for name in OOD_SETS)}
+        assert all(value is None or -1 <= value <= 1 for value in run.values())
 
 
 def test_the_table_is_printed_and_written(finished: Any) -> None:
