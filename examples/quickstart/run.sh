@@ -6,18 +6,19 @@
 #                               test suite, only checks that everything runs
 #   WORK=DIR                    folder for all output (default: examples/quickstart/runs/$SCALE)
 #   OWN=DIR SRC=xx TGT=yy       your own parallel text: DIR/{train,valid,test}.{xx,yy}
-#   MEMBERS, STUDENTS, SEEDS, CACHED, STUDENT_EPOCHS   see below; examples/study/run.sh sets them
+#   MEMBERS, STUDENTS, SEEDS, CACHED, STUDENT_EPOCHS, VOCABULARY, TARGETS, START, UNTIL
+#                               see below; the scripts in examples/study set them
 #   REMAKE=1                    make stages again whose inputs or options have changed since;
 #                               without it, they are refused
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 SCALE=${SCALE:-default}
-VOCABULARY=4000 BATCH=2000 WARMUP=400 OOD='*'
+BATCH=2000 WARMUP=400 OOD='*'
 case $SCALE in
   small)
-    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=4 BEAM=1 EVALUATED=1 VOCABULARY=2000 BATCH=1000
-    WARMUP=200 OOD='[fp]*' # French and permuted
+    PAIRS=8000 MAX_WORDS=8 EVAL=200 EPOCHS=4 BEAM=1 EVALUATED=1 BATCH=1000
+    VOCABULARY=${VOCABULARY:-2000} WARMUP=200 OOD='[fp]*' # French and permuted
     MEMBERS=${MEMBERS:-3} STUDENT_EPOCHS=${STUDENT_EPOCHS:-1} ;;
   default)
     PAIRS=20000 MAX_WORDS=14 EVAL=600 EPOCHS=6 BEAM=5
@@ -27,9 +28,12 @@ case $SCALE in
     MEMBERS=${MEMBERS:-4} STUDENT_EPOCHS=${STUDENT_EPOCHS:-8} EVALUATED=$MEMBERS ;;
   smoke)
     PAIRS=500 MAX_WORDS=14 EVAL=40 EPOCHS=1 STUDENT_EPOCHS=1 BEAM=1 EVALUATED=1
-    MEMBERS=2 VOCABULARY=500 ;;
+    MEMBERS=2 VOCABULARY=${VOCABULARY:-500} ;;
   *) echo "error: SCALE must be small, default or large, not '$SCALE'" >&2; exit 2 ;;
 esac
+VOCABULARY=${VOCABULARY:-4000}      # subwords
+TARGETS=${TARGETS:-ensemble}        # of the transfer set; or reference
+START=${START:-member1}             # of the students; or random
 STUDENTS=${STUDENTS:-send pd_send2} # criterions
 SEEDS=${SEEDS:-1}                   # students of each criterion
 CACHED=${CACHED:-}                  # criterions whose students are trained from a teacher cache
@@ -101,9 +105,9 @@ LENGTH=(--max-len-a 1.5 --max-len-b 10)
 say "4. transfer set: the training source as the ensemble translates it"
 job transfer 'translating|pairs|error' "$WORK/bin:$ENSEMBLE" \
   $BIN/fairseq-pdd transfer-set "$WORK/bin" --path "$ENSEMBLE" --destdir "$WORK/transfer" \
-    --targets ensemble --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE
+    --targets $TARGETS --beam $BEAM --workers $JOBS -- "${LENGTH[@]}" $DEVICE
 
-say "5. students, initialised with member 1: $STUDENTS"
+say "5. students, from $START: $STUDENTS"
 if [ -n "$CACHED" ]; then
   job cache 'error|tokens' "$WORK/transfer:$ENSEMBLE" \
     $BIN/fairseq-pdd teacher-cache "$WORK/transfer" --path "$ENSEMBLE" --destdir "$WORK/cache" \
@@ -111,18 +115,24 @@ if [ -n "$CACHED" ]; then
 fi
 student() { # CRITERION SEED
   local teacher=(--teacher-paths "$ENSEMBLE") inputs=$WORK/transfer:$ENSEMBLE
-  if [[ " $CACHED " == *" $1 "* ]]; then teacher=(--teacher-cache "$WORK/cache") inputs+=:$WORK/cache; fi
+  local start=(--finetune-from-model "$WORK/member1/checkpoint_best.pt"
+    --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 100)
+  if [ "$START" = random ]; then
+    start=(--lr 4e-3 --lr-scheduler inverse_sqrt --warmup-updates $WARMUP)
+  fi
+  if [[ " $CACHED " == *" $1 "* ]]; then
+    teacher=(--teacher-cache "$WORK/cache") inputs+=:$WORK/cache
+  fi
   background "$1-seed$2" 'valid on|teacher:' "$inputs" \
     $BIN/fairseq-train "$WORK/transfer" $PLUGIN --task distill_translation \
       --criterion "$1" "${teacher[@]}" "${TRAIN[@]}" \
-      --finetune-from-model "$WORK/member1/checkpoint_best.pt" \
-      --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 100 \
-      --max-epoch $STUDENT_EPOCHS --seed "$2" --save-dir "$WORK/$1-seed$2"
+      "${start[@]}" --max-epoch $STUDENT_EPOCHS --seed "$2" --save-dir "$WORK/$1-seed$2"
 }
 for seed in $(seq "$SEEDS"); do
   for criterion in $STUDENTS; do student "$criterion" "$seed"; done
 done
 finish
+if [ "${UNTIL:-}" = students ]; then return 0 2> /dev/null || exit 0; fi
 
 say "6. translation with uncertainty: $EVALUATED single model(s), ensemble, students"
 # the ensemble's translations of the test set are the targets of the column 'NLL Ens-Pred'

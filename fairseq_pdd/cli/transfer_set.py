@@ -42,6 +42,11 @@ def transfer_set(
         "whose subset adds sources that the ensemble labels, too, such as text of another domain. "
         "Its own targets are not used. Repeat the option for several folders.",
     ),
+    share: Optional[float] = typer.Option(
+        None,
+        help="Share of the extra sources among all, such as 0.3: only as many of them are taken, "
+        "evenly spread (default: all).",
+    ),
     source_lang: Optional[str] = typer.Option(
         None, "--source-lang", "-s", help="Source language (default: that of the first member)."
     ),
@@ -86,6 +91,7 @@ def transfer_set(
             workers=workers,
             generate_args=tuple(context.args),
             extra_sources=tuple(extra_source),
+            share=share,
             num_shards=num_shards,
             shard_id=shard_id,
         )

@@ -98,7 +98,7 @@ class RecordsMixin(DataSource):
         try:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
             self._output.begin_batches(dataset, iterator)
-            if generates and not self.cfg.no_uncertainty:
+            if generates:
                 self._begin_generation(len(dataset), iterator)
         except AssertionError as error:
             if "max_tokens" not in str(error):
@@ -140,9 +140,10 @@ class RecordsMixin(DataSource):
                 f"there are {len(batches)} batches for {iterator.num_shards} processes: give a "
                 "smaller number (--num-shards, --distributed-world-size) or a smaller --max-tokens"
             )
-        self._output = self._open_output(
-            sum(map(len, shard)), (iterator.shard_id, iterator.num_shards)
-        )
+        if not self.cfg.no_uncertainty:
+            self._output = self._open_output(
+                sum(map(len, shard)), (iterator.shard_id, iterator.num_shards)
+            )
 
     def filter_indices_by_size(
         self,

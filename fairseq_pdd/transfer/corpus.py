@@ -4,7 +4,7 @@ import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Type
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Type
 
 GENERATED = "test"
 """Name of the subset in the folder that fairseq-generate reads. fairseq shuffles and augments
@@ -43,6 +43,17 @@ class Corpus(ABC):
 
     extra: int = 0
     """Number of sentences of other folders, the last ones. Their targets, if any, are not used."""
+
+    def keep_extra(self, count: int) -> None:
+        """Keep only some sentences of other folders, evenly spread."""
+        own = len(self) - self.extra
+        selected = [own + i * self.extra // count for i in range(count)]
+        self.extra = count
+        self._select([*range(own), *selected])
+
+    def _select(self, indices: Sequence[int]) -> None:
+        """Keep only the sentences with these indices."""
+        raise NotImplementedError(f"{type(self).__name__} has no sentences of other folders")
 
     generate_args: List[str]
     """Arguments with which fairseq-generate reads the folder."""

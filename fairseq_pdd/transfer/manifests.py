@@ -124,14 +124,16 @@ class ManifestCorpus(_SpeechCorpus):
             root = Path(config.audio_root).absolute()
             self.rows += [{**row, "audio": (root / row["audio"]).as_posix()} for row in rows]
         self.extra = len(self.rows) - own
-        self._frames = sum(int(row["n_frames"]) for row in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _select(self, indices: Sequence[int]) -> None:
+        self.rows = [self.rows[i] for i in indices]
+
     def tokens(self) -> int:
         """Return the number of frames."""
-        return self._frames
+        return sum(int(row["n_frames"]) for row in self.rows)
 
     def stage(self, folder: Path) -> None:
         """Link the data folder's entries, and write the manifest where there are other folders."""

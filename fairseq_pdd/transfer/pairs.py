@@ -8,7 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from fairseq.data import ConcatDataset, Dictionary, data_utils, indexed_dataset
+from fairseq.data import ConcatDataset, Dictionary, ListDataset, data_utils, indexed_dataset
+from torch.utils.data import Subset
 
 from ..errors import UsageError
 from ..teacher.cache.content import files_sha256
@@ -142,6 +143,10 @@ class SentencePairCorpus(Corpus):
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def _select(self, indices: Sequence[int]) -> None:
+        sizes = np.asarray(self.sources.sizes)[indices]
+        self.sources = ListDataset(Subset(self.sources, indices), sizes)
 
     def tokens(self) -> int:
         """Return the number of source tokens."""

@@ -45,6 +45,8 @@ def build_transfer_set(settings: TransferSettings) -> None:
     # of a link, the folder that it leads to; "." has no name to derive others from
     settings = replace(settings, destdir=Path(os.path.realpath(settings.destdir)))
     corpus = _corpus(settings)
+    if settings.share is not None:
+        _keep_share(settings, corpus, settings.share)
     if settings.needs_references and not corpus.has_references:
         raise UsageError(
             f"'{settings.subset}' of {settings.data} has no targets: give --targets ensemble"
@@ -153,7 +155,24 @@ def _check(settings: TransferSettings) -> None:
         raise UsageError(
             "--extra-source adds sources for the ensemble to label: give --targets ensemble or both"
         )
+    if settings.share is not None:
+        if not settings.extra_sources:
+            raise UsageError("--share is a share of extra sources: give --extra-source, too")
+        if not 0 < settings.share < 1:
+            raise UsageError(f"--share {settings.share:g} is not between 0 and 1")
     require_files(settings.checkpoints, "--path")
+
+
+def _keep_share(settings: TransferSettings, corpus: Corpus, share: float) -> None:
+    own = len(corpus) - corpus.extra
+    count = round(own * share / (1 - share))
+    if count > corpus.extra:
+        raise UsageError(
+            f"--share {share:g} needs {count:,} extra sources for the {own:,} of {settings.data}, "
+            f"and there are {corpus.extra:,}, a share of {corpus.extra / len(corpus):.3f}: give "
+            "more of them, or a smaller share"
+        )
+    corpus.keep_extra(count)
 
 
 def _corpus(settings: TransferSettings) -> Corpus:
@@ -182,6 +201,8 @@ def _made_of(settings: TransferSettings, corpus: Corpus, options: Dict[str, Any]
         "targets": settings.targets,
         "data": corpus.made_of(settings.translates),
     }
+    if settings.share is not None:
+        made_of["share"] = settings.share
     if settings.translates:
         made_of["checkpoints"] = checkpoints_sha256(settings.checkpoints)
         made_of["beam"] = settings.beam

@@ -22,6 +22,7 @@ class TransferSettings:
     workers: int
     generate_args: Tuple[str, ...]
     extra_sources: Tuple[Path, ...] = ()
+    share: Optional[float] = None
     num_shards: int = 1
     shard_id: Optional[int] = None
 

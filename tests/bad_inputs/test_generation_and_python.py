@@ -118,6 +118,14 @@ CASES: "List[Bad[Scene]]" = [
         generate("--retain-dropout", "--results-path", "{root}/new"),
         ["--retain-dropout", "remove it"],
     ),
+    *(
+        Bad(
+            f"more shards than batches, {option}",
+            generate("--num-shards", 50, "--shard-id", 49, option, *value),
+            ["batches for 50 processes", "--num-shards", "--max-tokens"],
+        )
+        for option, *value in (("--uncertainty-path", "{root}/new"), ("--no-uncertainty",))
+    ),
     Bad("bpe without codes", generate("--bpe", "subword_nmt"), ["--bpe subword_nmt", "bpe_codes"]),
     Bad(
         "a bpe file that does not exist",

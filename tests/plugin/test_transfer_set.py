@@ -327,6 +327,28 @@ def test_the_ensemble_labels_extra_sources_without_their_targets(
     with pytest.raises(UsageError, match=r"differs in .*extra source 1"):
         invoke(*args)
 
+    with pytest.raises(UsageError, match=r"differs in .*share"):
+        invoke(*args, "--extra-source", parallel, "--share", 0.02)
+    args = (*args[:-1], parallel, "--destdir", tmp_path / "share", "--share")
+    selected = len(own) // 19  # the others are 19 of 20
+    assert 2 < selected < len(extra) / 2
+    invoke(*args, 0.05, "--targets", "ensemble")
+    made = pairs(tmp_path / "share", "train")
+    assert made[: len(own)] == outputs[: len(own)]
+    valid = pairs(workspace.data, "valid")
+    places = [[source for source, _ in valid].index(source) for source, _ in made[len(own) :]]
+    assert len(places) in (selected, selected + 1)
+    gaps = {b - a for a, b in zip(places, places[1:])}
+    assert max(gaps) - min(gaps) <= 1  # evenly spread
+    assert min(gaps) > 0
+    assert places[-1] + max(gaps) >= len(valid)
+    counts = json.loads((tmp_path / "share" / set_builder.MANIFEST).read_text())["counts"]
+    assert counts["extra_pairs"] == len(places)
+    with pytest.raises(
+        UsageError, match=rf"0\.9 needs {9 * len(own):,} extra .*are {len(valid):,}"
+    ):
+        invoke(*args, 0.9, "--destdir", tmp_path / "more")
+
 
 def test_extra_sources_of_another_dictionary_are_refused(workspace: Any, tmp_path: Path) -> None:
     data = tmp_path / "other"
@@ -511,6 +533,8 @@ def test_options_behind_the_dashes_reach_fairseq_generate(
         ({"--extra-source": "no-such-folder"}, "no-such-folder of --extra-source"),
         ({"--extra-source": USER_DIR}, "holds no sources 'train' in xx"),
         ({"--extra-source": ".", "--targets": "reference"}, "give --targets ensemble"),
+        ({"--share": 0.3}, "give --extra-source"),
+        ({"--extra-source": ".", "--share": 1}, "--share 1 is not between 0 and 1"),
     ],
 )
 def test_bad_input_is_named(workspace: Any, tmp_path: Path, change: Any, culprit: str) -> None:

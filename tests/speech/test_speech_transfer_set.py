@@ -93,6 +93,19 @@ def test_extra_recordings_are_those_of_fairseq_generate(workspace, tables, tmp_p
     )
 
 
+def test_a_share_of_extra_recordings_is_spread_evenly(workspace):
+    corpus = ManifestCorpus(workspace.tables, "valid", "config.yaml", [workspace.tables])
+    own = len(corpus) - corpus.extra
+    rows, frames = list(corpus.rows), corpus.tokens()
+    corpus.keep_extra(2)
+    assert (len(corpus), corpus.extra) == (own + 2, 2)
+    selected = corpus.rows[own:]
+    assert corpus.rows == rows[:own] + selected
+    assert selected == [rows[own], rows[own + own // 2]]
+    skipped = [row for row in rows[own:] if row not in selected]
+    assert corpus.tokens() == frames - sum(int(row["n_frames"]) for row in skipped)
+
+
 def test_extra_recordings_that_do_not_fit_are_refused(workspace, tables, tmp_path):
     args = (tables, "--path", workspace.teachers, "--destdir", tmp_path / "set", "--extra-source")
     extra = tmp_path / "extra"
