@@ -133,7 +133,10 @@ class RecordsMixin(DataSource):
 
     def _begin_generation(self, size: int, iterator: Any) -> None:
         batches = iterator.frozen_batches
-        self._report_skipped(size, sum(map(len, batches)))
+        if not self.cfg.no_uncertainty:
+            self._report_skipped(size, sum(map(len, batches)))
+        elif not batches:  # transfer-set reports it
+            return
         shard = batches[iterator.shard_id :: iterator.num_shards]
         if not shard:
             raise UsageError(
