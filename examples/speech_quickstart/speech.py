@@ -74,7 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 STRETCH = (0.85, 1.15)  # of the voices; 1 is an engine's usual speed
 NOISE = (20.0, 40.0)  # signal-to-noise ratio in dB of all utterances
-# beyond the domain: speeds outside of STRETCH, whose pitch is that of no voice, and louder noise
+# beyond the domain: other speeds, which change the pitch as STRETCH does not, and louder noise
 BEYOND_SPEEDS = (0.7, 0.75, 0.8, 1.25, 1.3, 1.4)
 BEYOND_NOISE = (0.0, 20.0)
 BEYOND = "train_beyond"
